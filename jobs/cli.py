@@ -1,0 +1,204 @@
+"""The command line: arguments in, one line on what went wrong and an exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs.config import Site, conf_folder, load_site, load_study
+from jobs.errors import ConfigurationError, TreatmentLinesError
+
+if TYPE_CHECKING:
+    from jobs.pipeline import Run
+
+DEMO_STUDY = "her2_mbc"
+DEMO_PERSONS = 20_000
+STAGES = ("cohort", "exposures", "lines", "aggregate", "survival", "report")
+
+
+def _day(text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise argparse.ArgumentTypeError("write the date as YYYY-MM-DD") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="treatment-lines",
+        description="Treatment lines and survival from a country's cancer, hospital and prescription registers.",
+        epilog="Exit codes: 0 done, 1 unexpected, 2 usage, 10 configuration, 11 input missing or not as its contract "
+        "says, 12 a quality gate failed, 13 disclosure control refused, 14 another run holds the warehouse.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str, *, study: bool = False, site: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        if study:
+            sub.add_argument("--study", type=Path, required=True, metavar="FILE", help="study file (YAML)")
+        if site:
+            sub.add_argument("--site", type=Path, required=True, metavar="FILE", help="site file (YAML)")
+            sub.add_argument("--delivery", type=_day, metavar="DATE", help="date of the delivery; default: the site's")
+            sub.add_argument(
+                "--set",
+                action="append",
+                default=[],
+                metavar="KEY=VALUE",
+                help="override a key of the study (study.KEY) or the site (site.KEY); may be repeated",
+            )
+        return sub
+
+    demo = command("demo", "synthetic Norwegian registers, the whole run, a report", site=False)
+    demo.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR", help="default: %(default)s")
+    demo.add_argument("--persons", type=int, default=DEMO_PERSONS, metavar="N", help="default: %(default)s")
+    demo.add_argument("--seed", type=int, default=1, metavar="S", help="default: %(default)s")
+
+    synthesize = command("synthesize", "synthetic registers with a table of truth and a site file", site=False)
+    synthesize.add_argument("--country", choices=["no"], required=True, help="whose file shapes")
+    synthesize.add_argument("--persons", type=int, default=DEMO_PERSONS, metavar="N", help="default: %(default)s")
+    synthesize.add_argument("--seed", type=int, default=1, metavar="S", help="default: %(default)s")
+    synthesize.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+
+    command("ingest", "raw files to conformed tables; knows no study")
+    run = command("run", "every stage from ingest to report", study=True)
+    run.add_argument("--out", type=Path, metavar="DIR", help="folder of results/ and report.html; default: the site's")
+    run.add_argument("--until", choices=("ingest", *STAGES), default="report", metavar="STAGE", help="stop after STAGE")
+    for stage in STAGES:
+        sub = command(stage, f"the stage {stage} alone; those before it must be up to date", study=True)
+        sub.add_argument("--out", type=Path, metavar="DIR", help="folder of results/ and report.html")
+    command("check", "configuration and inputs, no computation", study=True)
+    command("status", "what is up to date and what is not")
+    return parser
+
+
+def _load_site(arguments: argparse.Namespace) -> Site:
+    site = load_site(arguments.site, tuple(arguments.set))
+    if getattr(arguments, "out", None) is not None:
+        site = site.model_copy(update={"out": str(arguments.out.resolve())})
+    return site
+
+
+def _delivery(arguments: argparse.Namespace, site: Site) -> str:
+    if arguments.delivery is not None:
+        return str(arguments.delivery)
+    if site.delivery is None:
+        raise ConfigurationError(
+            "the date of the delivery is not known; say --delivery DATE or delivery: in the site file"
+        )
+    return site.delivery.isoformat()
+
+
+def _new_run(arguments: argparse.Namespace, site: Site) -> Run:
+    from jobs.pipeline import Run
+    from jobs.session import start_session
+
+    study = load_study(arguments.study, tuple(arguments.set)) if getattr(arguments, "study", None) else None
+    delivery = _delivery(arguments, site)
+    return Run(study, site, delivery, lambda: start_session(site.spark), lambda line: print(line, flush=True))
+
+
+def _run(arguments: argparse.Namespace, first: str, last: str) -> None:
+    from jobs.pipeline import run_stages
+
+    run_stages(_new_run(arguments, _load_site(arguments)), first, last)
+
+
+def _synthesize(out: Path, persons: int, seed: int) -> None:
+    from jobs.synthetic.norway import write_registers
+
+    try:
+        write_registers(out, persons, seed)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from jobs.pipeline import STAGES as ALL
+    from jobs.pipeline import Run, run_stages
+    from jobs.report.summary import main_table
+    from jobs.session import start_session
+
+    out: Path = arguments.out.resolve()
+    registers = out / "registers"
+    _synthesize(registers, arguments.persons, arguments.seed)
+    print(f"synthetic registers of {arguments.persons:,} people: {registers}", flush=True)
+    site = load_site(registers / "site.yaml")
+    site = site.model_copy(update={"warehouse": str(out / "warehouse"), "out": str(out)})
+    study = load_study(conf_folder() / "studies" / f"{DEMO_STUDY}.yaml")
+    arguments.delivery = None
+    run = Run(
+        study, site, _delivery(arguments, site), lambda: start_session(site.spark), lambda s: print(s, flush=True)
+    )
+    run_stages(run, ALL[0], ALL[-1])
+    print()
+    print(main_table(out / "results"))
+    print(f"\nSYNTHETIC DATA, internal, not cleared for release\nreport: {out / 'report.html'}")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from jobs.identity import read_key
+
+    run = _new_run(arguments, _load_site(arguments))
+    read_key(run.site)
+    for name, extract in run.extracts.items():
+        print(f"{name}: {len(extract.files)} files")
+        if extract.unknown_columns:
+            print(f"{name}: {len(extract.unknown_columns)} unknown columns are ignored")
+    print(f"study {run.the_study.name} and site {run.site.name} are ready to run")
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    from jobs.pipeline import status_lines
+
+    run = _new_run(arguments, _load_site(arguments))
+    for line in status_lines(run):
+        print(line)
+
+
+def _dispatch(arguments: argparse.Namespace) -> None:
+    command = arguments.command
+    if command == "demo":
+        _demo(arguments)
+    elif command == "synthesize":
+        _synthesize(arguments.out.resolve(), arguments.persons, arguments.seed)
+        print(f"site file: {arguments.out.resolve() / 'site.yaml'}")
+    elif command == "run":
+        _run(arguments, "ingest", arguments.until)
+    elif command == "check":
+        _check(arguments)
+    elif command == "status":
+        _status(arguments)
+    else:
+        _run(arguments, command, command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. Messages name places and counts, never values of a person's row."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        _dispatch(parsed)
+    except TreatmentLinesError as error:
+        print(f"treatment-lines {parsed.command}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"treatment-lines {parsed.command}: interrupted; run it again, finished stages are kept", file=sys.stderr)
+        return 1
+    except Exception as error:
+        # The text of an engine's error may hold a cell, so only its kind and our own places in the code are said.
+        frames = [
+            frame for frame in traceback.extract_tb(error.__traceback__) if f"{os.sep}jobs{os.sep}" in frame.filename
+        ]
+        place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+        print(
+            f"treatment-lines {parsed.command}: unexpected {type(error).__name__}{place}; nothing unfinished is taken "
+            "for done, run it again or report this line",
+            file=sys.stderr,
+        )
+        return 1
+    return 0

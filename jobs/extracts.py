@@ -1,0 +1,268 @@
+"""Raw extracts as they lie in a delivery: found, fingerprinted by content, checked, and read as text with lineage."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import gzip
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from pyspark.sql import functions as F
+from pyspark.sql.types import StringType, StructField, StructType
+
+from jobs.config import RawInput, Site
+from jobs.errors import InputError
+from jobs.sources.adapter import Adapter, RawTable
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+CORRUPT = "__corrupt"
+MAXIMUM_COLUMNS = 20_000
+LINEAGE = ("source_file", "source_row", "delivery")
+
+
+@dataclass(frozen=True)
+class Extract:
+    """The files of one raw table of a delivery, all with the same format; `header` by file, as adapter's names."""
+
+    raw: RawTable
+    declared: RawInput
+    files: tuple[str, ...]
+    headers: Mapping[str, tuple[str, ...]]
+    unknown_columns: tuple[str, ...]
+
+
+def _options(raw: RawTable, declared: RawInput) -> dict[str, str]:
+    return {"sep": ",", "encoding": "UTF-8", **raw.options, **declared.options}
+
+
+def _files(name: str, declared: RawInput) -> tuple[str, ...]:
+    if "://" in declared.path:
+        return (declared.path,)
+    path = Path(declared.path)
+    if path.is_dir():
+        found = [file for file in sorted(path.rglob("*")) if file.is_file() and file.name[0] not in "._"]
+    else:
+        found = [Path(file) for file in sorted(glob.glob(declared.path))]
+    if not found:
+        raise InputError(f"inputs.{name}: no file at {declared.path}; see path in the site file")
+    return tuple(str(file) for file in found)
+
+
+def _open(file: str) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(file) if file.endswith(".gz") else Path(file).open("rb"))
+
+
+def _first_line(session: Callable[[], SparkSession], name: str, file: str, options: Mapping[str, str]) -> str:
+    short = Path(file).name
+    if "://" in file:
+        row = session().read.text(file).first()
+        if row is None:
+            raise InputError(f"inputs.{name}: {short} is empty; ask for the extract again")
+        return str(row[0])
+    try:
+        with _open(file) as stream:
+            start = stream.read(4)
+            line = start + stream.readline(50_000_000)
+    except (OSError, EOFError):
+        raise InputError(f"inputs.{name}: {short} cannot be read, or is not what its suffix says") from None
+    if not line.strip():
+        raise InputError(f"inputs.{name}: {short} is empty; ask for the extract again")
+    if b"\0" in line and not options["encoding"].upper().startswith("UTF-16") or start == b"PAR1":
+        raise InputError(f"inputs.{name}: {short} is not a text file; see format in the site file")
+    try:
+        return line.decode(options["encoding"])
+    except (UnicodeDecodeError, LookupError):
+        raise InputError(
+            f"inputs.{name}: the header of {short} is not {options['encoding']}; see options.encoding in the site file"
+        ) from None
+
+
+def _parquet_columns(session: Callable[[], SparkSession], name: str, file: str) -> list[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from pyspark.errors import PySparkException
+
+    try:
+        if "://" in file:
+            return list(session().read.parquet(file).columns)
+        return list(pq.read_schema(file).names)
+    except (OSError, pa.ArrowException, PySparkException):
+        raise InputError(f"inputs.{name}: {Path(file).name} is not Parquet; see format in the site file") from None
+
+
+def _header(
+    session: Callable[[], SparkSession], name: str, file: str, declared: RawInput, options: Mapping[str, str]
+) -> list[str]:
+    if declared.format == "parquet":
+        return _parquet_columns(session, name, file)
+    line = _first_line(session, name, file, options).lstrip("\ufeff").rstrip("\r\n")
+    if line.count(options["sep"]) >= MAXIMUM_COLUMNS:
+        raise InputError(f"inputs.{name}: {Path(file).name} has more than {MAXIMUM_COLUMNS} columns")
+    csv.field_size_limit(100_000_000)
+    try:
+        return [column.strip() for column in next(csv.reader(io.StringIO(line), delimiter=options["sep"]))]
+    except (csv.Error, StopIteration, TypeError):
+        raise InputError(f"inputs.{name}: the header of {Path(file).name} cannot be read") from None
+
+
+def _names(name: str, file: str, header: list[str], raw: RawTable, declared: RawInput) -> tuple[list[str], list[str]]:
+    """The header by the adapter's names, and the columns the adapter does not know; InputError for a lost column."""
+    adapters = {declared.columns.get(column, column).lower(): column for column in (*raw.columns, *raw.optional)}
+    prefixes = [column[:-1].lower() for column in raw.optional if column.endswith("*")]
+    names, unknown = [], []
+    for position, column in enumerate(header):
+        lower = column.lower()
+        if lower in adapters:
+            names.append(adapters[lower])
+        elif any(lower.startswith(prefix) for prefix in prefixes):
+            names.append(lower)
+        else:
+            names.append(f"__unknown_{position}")
+            unknown.append(column)
+    lost = [column for column in raw.columns if column not in names]
+    if lost:
+        expected = declared.columns.get(lost[0], lost[0])
+        raise InputError(
+            f"inputs.{name}: {Path(file).name} has no column {expected}"
+            f"{f' and {len(lost) - 1} more' if len(lost) > 1 else ''}; if it was renamed, say so under columns:"
+        )
+    repeated = {column for column in names if names.count(column) > 1}
+    if repeated:
+        raise InputError(f"inputs.{name}: {Path(file).name} has the column {min(repeated)} twice")
+    return names, unknown
+
+
+def find_extracts(session: Callable[[], SparkSession], site: Site, adapter: Adapter) -> dict[str, Extract]:
+    """Each raw table's files and headers, checked before anything is read or written; InputError.
+
+    `session` is called only for files on an object store."""
+    known = {raw.name for raw in adapter.raw_tables}
+    strangers = sorted(set(site.inputs) - known)
+    if strangers:
+        raise InputError(
+            f"inputs.{strangers[0]}: {adapter.country} has no such raw table; known: {', '.join(sorted(known))}"
+        )
+    extracts = {}
+    for raw in adapter.raw_tables:
+        declared = site.inputs.get(raw.name)
+        if declared is None:
+            if raw.required:
+                raise InputError(f"inputs.{raw.name}: is missing; {adapter.country} needs it")
+            continue
+        files = _files(raw.name, declared)
+        options = _options(raw, declared)
+        headers, unknown = {}, set()
+        for file in files:
+            header = _header(session, raw.name, file, declared, options)
+            names, strange = _names(raw.name, file, header, raw, declared)
+            headers[file] = tuple(names)
+            unknown |= set(strange)
+        extracts[raw.name] = Extract(raw, declared, files, headers, tuple(sorted(unknown)))
+    return extracts
+
+
+def _read_group(spark: SparkSession, extract: Extract, files: list[str], names: tuple[str, ...]) -> DataFrame:
+    place = [F.col("_metadata.file_path").alias("__file"), F.col("_metadata.file_block_start").alias("__block")]
+    position = F.monotonically_increasing_id().alias("__position")
+    if extract.declared.format == "parquet":
+        read = spark.read.parquet(*files)
+        columns = [read[column].cast("string").alias(name) for column, name in zip(read.columns, names, strict=True)]
+        return read.select(*columns, F.lit(None).cast("string").alias(CORRUPT), *place, position)
+    schema = StructType([StructField(name, StringType()) for name in (*names, CORRUPT)])
+    reader = spark.read.schema(schema).option("header", True).option("mode", "PERMISSIVE")
+    reader = reader.option("columnNameOfCorruptRecord", CORRUPT).option("escape", '"').option("enforceSchema", True)
+    # With pruning, a row with a cell too few or too many is seen only where the missing cell is used.
+    reader = reader.option("columnPruning", False)
+    reader = reader.option("ignoreLeadingWhiteSpace", True).option("ignoreTrailingWhiteSpace", True)
+    for option, value in _options(extract.raw, extract.declared).items():
+        reader = reader.option(option, value)
+    return reader.csv(files).select("*", *place, position)
+
+
+def _row_numbers(read: DataFrame) -> DataFrame:
+    """`source_row` from the reader's own order: offset of the split in its file plus position within the split."""
+    from pyspark.sql import Window
+
+    splits = read.groupBy("__file", "__block").agg(F.count("*").alias("__n"), F.min("__position").alias("__first"))
+    before = Window.partitionBy("__file").orderBy("__block").rowsBetween(Window.unboundedPreceding, -1)
+    offsets = splits.select(
+        "__file", "__block", (F.coalesce(F.sum("__n").over(before), F.lit(0)) - F.col("__first")).alias("__offset")
+    )
+    return read.join(F.broadcast(offsets), ["__file", "__block"], "left").withColumn(
+        "source_row", F.col("__position") + F.col("__offset") + 1
+    )
+
+
+def read_extract(spark: SparkSession, extract: Extract, delivery: str) -> DataFrame:
+    """The raw rows: every column of the adapter as trimmed text (empty is NULL), absent optional ones as NULL,
+    `__corrupt` (boolean), and the lineage columns."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for file in extract.files:
+        groups.setdefault(extract.headers[file], []).append(file)
+    parts = [_read_group(spark, extract, files, names) for names, files in groups.items()]
+    read = parts[0]
+    for part in parts[1:]:
+        read = read.unionByName(part, allowMissingColumns=True)
+    wanted = [name for name in read.columns if not name.startswith("__")]
+    wanted += [name for name in extract.raw.optional if name not in wanted and not name.endswith("*")]
+    text = [
+        F.nullif(F.trim(F.col(name)), F.lit("")).alias(name)
+        if name in read.columns
+        else F.lit(None).cast("string").alias(name)
+        for name in wanted
+    ]
+    skipped = extract.raw.header_lines - 1
+    return (
+        _row_numbers(read)
+        .where(F.col("source_row") > skipped)
+        .select(
+            *text,
+            F.col(CORRUPT).isNotNull().alias(CORRUPT),
+            F.element_at(F.split("__file", "/"), -1).alias("source_file"),
+            (F.col("source_row") - skipped).alias("source_row"),
+            F.lit(delivery).alias("delivery"),
+        )
+    )
+
+
+def fingerprint_files(spark: SparkSession, extracts: Mapping[str, Extract], cache_file: Path | None) -> dict[str, str]:
+    """Raw table -> SHA-256 over its files' names and contents. Contents are cached by path, size and time of change;
+    on an object store, size and time stand for the content."""
+    cache: dict[str, str] = {}
+    if cache_file is not None and cache_file.exists():
+        cache = json.loads(cache_file.read_text())
+    fresh: dict[str, str] = {}
+    prints = {}
+    for name, extract in sorted(extracts.items()):
+        total = hashlib.sha256()
+        for file in extract.files:
+            total.update(Path(file).name.encode() + b"\0")
+            total.update(_content_of(spark, file, cache, fresh).encode())
+        prints[name] = total.hexdigest()
+    if cache_file is not None and fresh != cache:
+        cache_file.parent.mkdir(parents=True, exist_ok=True)
+        cache_file.write_text(json.dumps(fresh, sort_keys=True))
+    return prints
+
+
+def _content_of(spark: SparkSession, file: str, cache: Mapping[str, str], fresh: dict[str, str]) -> str:
+    if "://" in file:
+        listed = spark.read.format("binaryFile").load(file).select("path", "length", "modificationTime")
+        state = "|".join(str(tuple(row)) for row in listed.orderBy("path").collect())
+        return hashlib.sha256(state.encode()).hexdigest()
+    stat = Path(file).stat()
+    key = hashlib.sha256(f"{file}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()
+    if key not in cache:
+        with open(file, "rb") as stream:
+            fresh[key] = hashlib.file_digest(stream, "sha256").hexdigest()
+    else:
+        fresh[key] = cache[key]
+    return fresh[key]

@@ -1,0 +1,71 @@
+"""Raw identifiers become keyed pseudonyms: the first half of HMAC-SHA-256 (RFC 2104), computed inside Spark.
+
+The key is joined from a one-row table, never written as a literal: a literal can be read from the query plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.config import Site
+from jobs.errors import ConfigurationError
+
+MINIMUM_KEY_BYTES = 32
+BLOCK_BYTES = 64
+INNER, OUTER = "__inner_pad", "__outer_pad"
+
+
+def read_key(site: Site) -> bytes:
+    """The site's key, from the file or the environment variable it names; ConfigurationError if missing or short."""
+    if site.pseudonym_key_file:
+        try:
+            key = Path(site.pseudonym_key_file).read_bytes().strip()
+        except OSError:
+            raise ConfigurationError("pseudonym_key_file: cannot be read; see the site file") from None
+        origin = "pseudonym_key_file"
+    else:
+        key = os.environb.get(site.pseudonym_key_env.encode(), b"").strip()
+        origin = f"environment variable {site.pseudonym_key_env}"
+        if not key:
+            raise ConfigurationError(f"{origin} is not set; put the pseudonym key there or name pseudonym_key_file")
+    if len(key) < MINIMUM_KEY_BYTES:
+        raise ConfigurationError(f"{origin}: the pseudonym key is shorter than {MINIMUM_KEY_BYTES} bytes")
+    return key
+
+
+def key_check(key: bytes) -> str:
+    """A value that tells whether two runs use the same key, and tells nothing else about it (16 hex digits)."""
+    stretched = hashlib.pbkdf2_hmac("sha256", key, b"treatment-lines key check", 100_000)
+    return stretched.hex()[:16]
+
+
+def _pads(spark: SparkSession, key: bytes) -> DataFrame:
+    block = (hashlib.sha256(key).digest() if len(key) > BLOCK_BYTES else key).ljust(BLOCK_BYTES, b"\0")
+    row = (bytearray(byte ^ 0x36 for byte in block), bytearray(byte ^ 0x5C for byte in block))
+    return spark.createDataFrame([row], f"{INNER} binary, {OUTER} binary")
+
+
+def _pseudonym(text: Column) -> Column:
+    inner = F.unhex(F.sha2(F.concat(F.col(INNER), F.encode(text, "UTF-8")), 256))
+    return F.substring(F.sha2(F.concat(F.col(OUTER), inner), 256), 1, 32)
+
+
+def pseudonymise(frame: DataFrame, key: bytes, id_column: str, parts: Sequence[str] = ()) -> DataFrame:
+    """`frame` with `person_id` in the place of `id_column`, and each of `parts` replaced by the pseudonym of
+    (column, person, value). A missing identifier gives a NULL `person_id`."""
+    keyed = frame.crossJoin(F.broadcast(_pads(frame.sparkSession, key)))
+    part = {
+        name: F.when(
+            F.col(name).isNotNull() & F.col(id_column).isNotNull(),
+            _pseudonym(F.concat_ws("\u001f", F.lit(name.lower()), F.col(id_column), F.col(name))),
+        )
+        for name in parts
+    }
+    dropped = [INNER, OUTER] if id_column == "person_id" else [id_column, INNER, OUTER]
+    return keyed.withColumns(part).withColumn("person_id", _pseudonym(F.col(id_column))).drop(*dropped)

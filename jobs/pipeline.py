@@ -1,0 +1,476 @@
+"""The stages in the order of the data, and the one way in which each of them runs, commits and is found done."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs import aggregate, cohort, exposures, ingest
+from jobs.config import Drugs, Site, Study, load_drugs
+from jobs.errors import ConfigurationError, InputError, QualityError
+from jobs.extracts import Extract, find_extracts, fingerprint_files
+from jobs.gate import check_table, raise_if_critical
+from jobs.identity import key_check, read_key
+from jobs.lines import build as lines
+from jobs.manifest import Manifest, StageRecord, code_version, fingerprint
+from jobs.report.page import render_report
+from jobs.results import MANIFEST, STAMP, STAMP_TEXT, read_manifest, still_there, write_files
+from jobs.sources.adapter import Adapter, load_adapter
+from jobs.store import CONFORMED_SCHEMA, Commit, Lock, Store
+from jobs.survival.tables import csv_bytes, result_tables
+from schemas import CONFORMED, FRAMES, TABLES
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pyspark.sql import DataFrame, SparkSession
+
+Tables = dict[str, "DataFrame"]
+
+
+@dataclass
+class Run:
+    """What the stages of one run share."""
+
+    study: Study | None
+    site: Site
+    delivery: str
+    session: Callable[[], SparkSession]
+    report_line: Callable[[str], None]
+    versions: dict[str, int] = field(default_factory=dict)  # table -> version that this run reads
+    rows: dict[str, int] = field(default_factory=dict)
+    warnings: dict[str, list[str]] = field(default_factory=dict)  # stage -> warnings
+
+    @cached_property
+    def adapter(self) -> Adapter:
+        return load_adapter(self.site.country)
+
+    @cached_property
+    def drugs(self) -> Drugs:
+        return load_drugs()
+
+    @cached_property
+    def extracts(self) -> dict[str, Extract]:
+        return find_extracts(self.session, self.site, self.adapter)
+
+    @cached_property
+    def spark(self) -> SparkSession:
+        return self.session()
+
+    @cached_property
+    def store(self) -> Store:
+        return Store(self.spark, self.site.warehouse)
+
+    @cached_property
+    def out(self) -> Path:
+        return Path(self.site.out)
+
+    @property
+    def the_study(self) -> Study:
+        if self.study is None:
+            raise ConfigurationError("this stage needs a study; name it with --study")
+        return self.study
+
+    def schema(self, table: str) -> str:
+        """The schema (folder of the warehouse) that owns a table."""
+        of_site = table in CONFORMED or table.startswith("quarantine_") or table in ("ledger", "unknown_codes")
+        return CONFORMED_SCHEMA if of_site or self.study is None else self.study.name
+
+    def read(self, table: str) -> DataFrame:
+        return self.store.read(self.schema(table), table, self.versions[table])
+
+    def use(self, table: str, commit: Commit) -> None:
+        """Let the rest of the run read this version."""
+        self.versions[table], self.rows[table] = commit.version, commit.rows
+
+    def conformed(self) -> Tables:
+        return {name: self.read(name) for name in CONFORMED if name in self.versions}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: what of the configuration it depends on, and a context manager that gives its tables.
+
+    `marker` is the table written last, when all others passed their gates; its commit names their versions.
+    """
+
+    name: str
+    marker: str
+    depends_on: Callable[[Run], Any]
+    tables: Callable[[Run], AbstractContextManager[Tables]]
+    reads: Callable[[Run], list[str]]
+
+
+def _inputs_of_ingest(run: Run) -> Any:
+    cache = None if "://" in run.site.warehouse else Path(run.site.warehouse) / "_raw_fingerprints.json"
+    site = run.site.model_dump(mode="json", include={"country", "adapter"})
+    declared = {name: raw.model_dump(exclude={"path"}) for name, raw in sorted(run.site.inputs.items())}
+    key = key_check(read_key(run.site))
+    return {
+        "site": site,
+        "inputs": declared,
+        "delivery": run.delivery,
+        "key": key,
+        "files": fingerprint_files(run.spark, run.extracts, cache),
+    }
+
+
+@contextmanager
+def _ingest(run: Run) -> Iterator[Tables]:
+    key = read_key(run.site)
+    with ingest.ingested_tables(run.spark, run.site, run.adapter, run.extracts, run.delivery, key) as done:
+        ledger = done.ledger.localCheckpoint()
+        ingest.ensure_balanced([row.asDict() for row in ledger.collect()])
+        quarantined = {f"quarantine_{name}": frame for name, frame in sorted(done.quarantined.items())}
+        yield {**done.conformed, **quarantined, "unknown_codes": done.unknown_codes, "ledger": ledger}
+
+
+@contextmanager
+def _cohort(run: Run) -> Iterator[Tables]:
+    tables = run.conformed()
+    study = run.the_study
+    yield {
+        "attrition": cohort.build_attrition(tables, study, run.drugs),
+        "cohort": cohort.build_cohort(tables, study, run.drugs, run.site.country),
+    }
+
+
+@contextmanager
+def _exposures(run: Run) -> Iterator[Tables]:
+    tables, people = run.conformed(), run.read("cohort")
+    study, country = run.the_study, run.site.country
+    yield {
+        "unresolved_codes": exposures.build_unresolved_codes(tables, people, study, run.drugs, country),
+        "exposures": exposures.build_exposures(
+            tables, people, study, run.drugs, country, run.site.interval_coverage_days
+        ),
+    }
+
+
+@contextmanager
+def _lines(run: Run) -> Iterator[Tables]:
+    rows = run.rows.get("exposures", 0) + run.rows.get("cohort", 0)
+    partitions = lines.partitions_for(rows, run.site.line_partition_rows)
+    records = lines.build_line_records(run.read("cohort"), run.read("exposures"), run.the_study, partitions).persist()
+    try:
+        yield {"line_counts": lines.select_line_counts(records), "treatment_lines": lines.select_lines(records)}
+    finally:
+        records.unpersist()
+
+
+@contextmanager
+def _aggregate(run: Run) -> Iterator[Tables]:
+    people, treatment_lines = run.read("cohort").persist(), run.read("treatment_lines").persist()
+    try:
+        yield aggregate.build_frames(run.read("attrition"), people, treatment_lines, run.the_study)
+    finally:
+        people.unpersist()
+        treatment_lines.unpersist()
+
+
+def _study_parts(*keys: str) -> Callable[[Run], Any]:
+    def parts(run: Run) -> Any:
+        return {"study": run.the_study.model_dump(mode="json", by_alias=True, include=set(keys))}
+
+    return parts
+
+
+def _cohort_parts(run: Run) -> Any:
+    study = run.the_study
+    comorbidity = cohort.comorbidity_fingerprint(study)
+    lead = study.rule_sets["primary"].index_lead_days
+    return [_study_parts("period", "cohort", "drugs")(run), lead, run.drugs.fingerprint(), comorbidity, run.site.country]
+
+
+def _exposures_parts(run: Run) -> Any:
+    return [
+        _study_parts("drugs", "exposure")(run),
+        run.drugs.fingerprint(),
+        run.site.country,
+        run.site.interval_coverage_days,
+    ]
+
+
+def _conformed_inputs(run: Run) -> list[str]:
+    return [name for name in CONFORMED if name in run.versions]
+
+
+TABLE_STAGES = (
+    Stage("ingest", "ledger", _inputs_of_ingest, _ingest, lambda run: []),
+    Stage("cohort", "attrition", _cohort_parts, _cohort, _conformed_inputs),
+    Stage(
+        "exposures", "unresolved_codes", _exposures_parts, _exposures, lambda run: [*_conformed_inputs(run), "cohort"]
+    ),
+    Stage(
+        "lines",
+        "line_counts",
+        _study_parts("drugs", "rule_sets"),
+        _lines,
+        lambda run: ["cohort", "exposures"],
+    ),
+    Stage(
+        "aggregate",
+        "frame_time",
+        _study_parts("period", "drugs", "rule_sets", "strata", "age_groups", "survival"),
+        _aggregate,
+        lambda run: ["attrition", "cohort", "treatment_lines"],
+    ),
+)
+FILE_STAGES = ("survival", "report")
+STAGES = (*[stage.name for stage in TABLE_STAGES], *FILE_STAGES)
+
+
+def _made_of(stage: Stage, run: Run) -> dict[str, Any]:
+    """What a stage's tables depend on; its fingerprint is the stage's."""
+    return {
+        "stage": stage.name,
+        "code": code_version(),
+        "configuration": fingerprint(stage.depends_on(run)),
+        "inputs": {table: run.versions[table] for table in stage.reads(run)},
+    }
+
+
+def _done(stage: Stage, run: Run, wanted: str) -> dict[str, Commit] | None:
+    """The commits of a stage's tables if every newest one carries `wanted`, else None."""
+    marker = run.store.newest(run.schema(stage.marker), stage.marker)
+    if marker is None or marker.fingerprint != wanted:
+        return None
+    commits = {stage.marker: marker}
+    for table, version in marker.note["tables"].items():
+        commit = run.store.newest(run.schema(table), table)
+        if commit is None or commit.fingerprint != wanted or commit.version != version:
+            return None
+        commits[table] = commit
+    run.warnings[stage.name] = list(marker.note["warnings"])
+    return commits
+
+
+def _gate(table: str, run: Run) -> list[str]:
+    """Judge a table as written; QualityError for a critical rule. Returns the warnings."""
+    context = {
+        "study": run.study,
+        "delivery": run.delivery,
+        "tables": {name: run.read(name) for name in ("person", "cohort") if name in run.versions},
+    }
+    outcomes = check_table(table, run.read(table), context)
+    raise_if_critical(table, outcomes)
+    return [
+        f"{table}: {outcome.rule} ({outcome.violations:,} of {outcome.rows:,} rows)"
+        for outcome in outcomes
+        if not outcome.passed
+    ]
+
+
+def _has_gate(table: str) -> bool:
+    return table in CONFORMED or table in ("cohort", "exposures", "treatment_lines")
+
+
+def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> dict[str, Commit]:
+    commits: dict[str, Commit] = {}
+    warnings: list[str] = []
+    with stage.tables(run) as tables:
+        for table in [*(name for name in tables if name != stage.marker), stage.marker]:
+            note: dict[str, Any] = {"fingerprint": fingerprint(made_of)}
+            if table == stage.marker:
+                versions = {name: commit.version for name, commit in commits.items()}
+                note |= {**made_of, "tables": versions, "warnings": warnings}
+            lock.ensure_held()
+            commit = run.store.overwrite(run.schema(table), table, tables[table], note)
+            commits[table] = commit
+            run.use(table, commit)
+            if _has_gate(table):
+                try:
+                    warnings += _gate(table, run)
+                except QualityError:
+                    run.store.disown(run.schema(table), table)
+                    raise
+    run.warnings[stage.name] = warnings
+    return commits
+
+
+def _progress(run: Run, stage: str, started: float, outcome: str, rows: int) -> None:
+    number = STAGES.index(stage) + 1
+    seconds = "" if outcome == "unchanged" else f" {time.monotonic() - started:.1f} s"
+    run.report_line(f"[{number}/{len(STAGES)}] {stage}{seconds} {rows:,} rows{' unchanged' if not seconds else ''}")
+
+
+def find_or_run(stage: Stage, run: Run, lock: Lock | None) -> StageRecord:
+    """The stage's tables, computed unless their newest commits say that they are up to date.
+
+    Without a lock nothing is computed: InputError names the stage that has to run first.
+    """
+    started = time.monotonic()
+    made_of = _made_of(stage, run)
+    wanted = fingerprint(made_of)
+    commits = _done(stage, run, wanted)
+    outcome = "unchanged"
+    if commits is None:
+        if lock is None:
+            raise InputError(f"stage {stage.name} is not up to date; run it first")
+        outcome = "done"
+        commits = _compute(stage, run, made_of, lock)
+    for table, commit in commits.items():
+        run.use(table, commit)
+    rows = sum(commit.rows for commit in commits.values())
+    if lock is not None:
+        _progress(run, stage.name, started, outcome, rows)
+    versions = {table: commit.version for table, commit in commits.items()}
+    return StageRecord(stage.name, wanted, outcome, versions, rows)
+
+
+def _frames(run: Run) -> dict[str, pd.DataFrame]:
+    return {name: run.read(name).toPandas().sort_values(list(FRAMES[name].key), ignore_index=True) for name in FRAMES}
+
+
+def _small_tables(run: Run) -> dict[str, pd.DataFrame]:
+    """The tables of counts that the report shows beside the frames."""
+    names = [name for name in ("ledger", "unknown_codes", "unresolved_codes", "line_counts") if name in run.versions]
+    return {name: run.read(name).toPandas().sort_values(list(TABLES[name].key), ignore_index=True) for name in names}
+
+
+def _manifest(run: Run, records: list[StageRecord]) -> Manifest:
+    configuration = {
+        "study": run.study.model_dump(mode="json", by_alias=True) if run.study else None,
+        "site": run.site.model_dump(mode="json", exclude={"warehouse", "out", "pseudonym_key_file", "inputs"}),
+    }
+    return Manifest(
+        study=run.study.name if run.study else "",
+        country=run.site.country,
+        delivery=run.delivery,
+        synthetic=run.site.synthetic,
+        configuration=configuration,
+        configuration_hash=fingerprint(configuration),
+        inputs={f"{run.schema(table)}.{table}": version for table, version in run.versions.items()},
+        stages=records,
+        counts={table: rows for table, rows in run.rows.items() if table not in FRAMES},
+        warnings=[warning for stage in STAGES for warning in run.warnings.get(stage, [])],
+    )
+
+
+def _file_stage(
+    name: str, run: Run, records: list[StageRecord], depends_on: Any, files: Callable[[], dict[str, bytes]]
+) -> None:
+    """Add the record of a stage that writes files, and the manifest with it, unless they are there already."""
+    started = time.monotonic()
+    wanted = fingerprint({"stage": name, "code": code_version(), "depends_on": depends_on})
+    if still_there(run.out, name, wanted):
+        written = read_manifest(run.out)["stages"][name]["files"]
+        records.append(StageRecord(name, wanted, "unchanged", {}, len(written), written))
+        _progress(run, name, started, "unchanged", len(written))
+        return
+    written = write_files(run.out, {STAMP: STAMP_TEXT.encode(), **files()})
+    records.append(StageRecord(name, wanted, "done", {}, len(written), written))
+    content = json.dumps(_manifest(run, records).as_dict(), indent=1, sort_keys=True, default=str)
+    write_files(run.out, {MANIFEST: content.encode()})
+    _progress(run, name, started, "done", len(written))
+
+
+def _record(run: Run, records: list[StageRecord]) -> None:
+    """Add the run's stages to the table `runs` of the study (of the site, for an ingest alone)."""
+    whole = fingerprint([record.fingerprint for record in records])
+    rows = [
+        (
+            whole,
+            run.study.name if run.study else "",
+            record.stage,
+            record.fingerprint,
+            record.outcome,
+            json.dumps(dict(sorted(record.versions.items()))),
+            record.rows,
+        )
+        for record in records
+    ]
+    frame = run.spark.createDataFrame(rows, TABLES["runs"].struct())
+    run.store.append(run.schema("runs"), "runs", frame.coalesce(1))
+
+
+def run_stages(run: Run, first: str, last: str) -> Manifest:
+    """Run the stages from `first` to `last`; those before `first` must be up to date already.
+
+    A stage whose tables or files are there under the same fingerprint is left alone. Raises the leaves of
+    jobs.errors.
+    """
+    wanted = STAGES[: STAGES.index(last) + 1]
+    read_key(run.site)
+    _ = run.extracts  # a missing file or column stops the run before Spark starts and before anything is written
+    records: list[StageRecord] = []
+    with Lock(run.spark, run.site.warehouse) as lock:
+        for stage in TABLE_STAGES:
+            if stage.name in wanted:
+                held = lock if STAGES.index(stage.name) >= STAGES.index(first) else None
+                records.append(find_or_run(stage, run, held))
+        if "survival" in wanted:
+            _survival(run, records)
+        if "report" in wanted:
+            _report(run, records)
+        lock.ensure_held()
+        _record(run, records)
+    return _manifest(run, records)
+
+
+def _survival(run: Run, records: list[StageRecord]) -> None:
+    depends_on = [run.the_study.fingerprint(), {name: run.versions[name] for name in FRAMES}, run.site.warehouse]
+
+    def files() -> dict[str, bytes]:
+        tables = result_tables(_frames(run), run.the_study)
+        return {f"results/{name}.csv": csv_bytes(table) for name, table in tables.items()}
+
+    _file_stage("survival", run, records, depends_on, files)
+
+
+def _report(run: Run, records: list[StageRecord]) -> None:
+    depends_on = [records[-1].fingerprint, dict(run.versions), run.warnings]
+
+    def files() -> dict[str, bytes]:
+        manifest = _manifest(run, records).as_dict()
+        html = render_report(_frames(run), _small_tables(run), manifest, run.the_study, run.site.synthetic)
+        return {"report.html": html.encode()}
+
+    _file_stage("report", run, records, depends_on, files)
+
+
+def status_lines(run: Run) -> Iterator[str]:
+    """One line per stage of the site and of each study in its warehouse: up to date, or why not."""
+    ingest_stage = TABLE_STAGES[0]
+    marker = run.store.newest(CONFORMED_SCHEMA, ingest_stage.marker)
+    if marker is None:
+        yield "ingest: never finished"
+        return
+    yield f"ingest: {_why_not(marker, _made_of(ingest_stage, run)) or 'up to date'}"
+    for study in run.store.schemas():
+        if study == CONFORMED_SCHEMA:
+            continue
+        for stage in TABLE_STAGES[1:]:
+            commit = run.store.newest(study, stage.marker)
+            if commit is None or "inputs" not in commit.note:
+                yield f"{study} {stage.name}: never finished"
+                continue
+            now = {**commit.note, "code": code_version(), "inputs": _newest_versions(run, study, commit)}
+            yield f"{study} {stage.name}: {_why_not(commit, now) or 'up to date with its input tables'}"
+
+
+def _newest_versions(run: Run, study: str, commit: Commit) -> dict[str, int | None]:
+    versions = {}
+    for table in commit.note["inputs"]:
+        newest = run.store.newest(CONFORMED_SCHEMA if table in CONFORMED else study, table)
+        versions[table] = newest.version if newest else None
+    return versions
+
+
+def _why_not(commit: Commit, now: Mapping[str, Any]) -> str:
+    """Why a stage's tables are not what a run would make `now`; empty where they are."""
+    if "inputs" not in commit.note:
+        return "to be run again: a gate failed or a run did not finish"
+    changed = sorted(table for table, version in now["inputs"].items() if commit.note["inputs"].get(table) != version)
+    if changed:
+        return f"to be run again: new version of {', '.join(changed)}"
+    if commit.note["code"] != now["code"]:
+        return "to be run again: the program changed"
+    if commit.note["configuration"] != now["configuration"]:
+        return "to be run again: files or configuration changed"
+    return ""

@@ -1,0 +1,471 @@
+"""The report: one HTML file from frames, tables of counts and the manifest. It loads nothing and runs nothing."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from jobs.report.charts import survival_chart, year_chart
+from jobs.report.sankey import ENDS, flows, sankey
+from jobs.survival.kaplan_meier import Curve
+from jobs.survival.tables import (
+    Slice,
+    characteristics,
+    drug_uptake,
+    line_durations,
+    line_starts,
+    line_transitions,
+    survival_curves,
+    survival_medians,
+)
+from schemas.frames import ALL, GROUPS, PRIMARY, UNTREATED
+
+if TYPE_CHECKING:
+    from jobs.config import RuleSet, Study
+
+TOP_REGIMENS = 6
+TOP_FLOW_REGIMENS = 4
+TOP_SUBSTANCES = 12
+FORMAL_CODE = re.compile(r"[A-Z][A-Z0-9]{1,9}")
+NAMES = {
+    "all": "everyone",
+    "age_at_index": "age at index",
+    "age_group": "age at index, years",
+    "at_most": "at most",
+    "index_kind": "kind of index",
+    "index_year": "year of index",
+    "receptor": "hormone receptors",
+    "receptor_disagrees": "tumours disagree on receptors",
+    "comorbidity_index": "Charlson index",
+    "disease_free_time": "from diagnosis to index",
+    "prior_treatment": "treated before index",
+    "time_since_prior": "last treated before index",
+    "treated": "treatment",
+    "no_information": "no treatment information",
+    "lower_quartile": "lower quartile",
+    "upper_quartile": "upper quartile",
+}
+
+
+class Column(NamedTuple):
+    """A column of a printed table."""
+
+    name: str
+    is_number: bool = True
+
+
+class Table(NamedTuple):
+    """A printed table; a row that starts with `HEAD` is a heading of its own."""
+
+    caption: str
+    columns: list[Column]
+    rows: list[list[str]]
+
+
+HEAD = "\0"
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    def read(name: str) -> str:
+        return importlib.resources.files("jobs.report").joinpath(name).read_text(encoding="utf-8")
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals.update(style=Markup(read("style.css")), HEAD=HEAD)
+    return environment.from_string(read("template.html.j2"))
+
+
+def render_report(
+    frames: Mapping[str, pd.DataFrame],
+    small: Mapping[str, pd.DataFrame],
+    manifest: Mapping[str, Any],
+    study: Study,
+    synthetic: bool,
+) -> str:
+    """The page as text.
+
+    `frames` by name of schemas.FRAMES; `small` may have ledger, unknown_codes, unresolved_codes, line_counts;
+    `manifest` as jobs.manifest.Manifest.as_dict gives it. The same arguments give the same text.
+    """
+    time = frames["frame_time"]
+    primary = time["rule_set"] == PRIMARY
+    index_curves = survival_curves(time, study, "overall_survival")
+    line_curves, duration_curves = (
+        {
+            key: curve
+            for key, curve in survival_curves(time[primary & (time["regimen"] == ALL)], study, outcome).items()
+            if key.rule_set == PRIMARY
+        }
+        for outcome in ("survival_from_line", "line_duration")
+    )
+    durations = _durations(time, study)
+    starts = line_starts(frames["frame_lines"], study)
+    transitions = line_transitions(frames["frame_lines"], study)
+    described = characteristics(frames["frame_characteristics"], study)
+    informed = int(transitions[(transitions["rule_set"] == PRIMARY) & (transitions["line_number"] == 0)]["n"].sum())
+    until = max(study.survival.times_days)
+    return _template().render(
+        title=study.title or _spaced(study.name),
+        study=study,
+        synthetic=synthetic,
+        manifest=manifest,
+        level=f"{100 * study.survival.level:g} %",
+        figures=_figures(frames["frame_attrition"], starts, informed, study),
+        attrition=_attrition(frames["frame_attrition"]),
+        characteristics=_characteristics(described),
+        untreated=_untreated(described, study),
+        informed=f"{informed:,}",
+        flow=_flow(transitions, durations, study, informed),
+        flow_table=_flow_table(transitions, study),
+        lines=_lines(starts, durations, informed, study),
+        gap=_gap(study.rule_sets[PRIMARY]),
+        duration_charts=_line_charts("Still on line {}", duration_curves, until),
+        index_charts=_index_charts(index_curves, study, until),
+        line_charts=_line_charts("From the start of line {}", line_curves, until),
+        compares_treated="treated" in study.strata,
+        medians=_medians({**index_curves, **line_curves}),
+        uptake=_uptake(frames["frame_uptake"], study),
+        sensitivity=_sensitivity(starts, durations, study),
+        ledger=_ledger(small.get("ledger")),
+        unknown=_unknown_codes(small.get("unknown_codes")),
+        unresolved=_unresolved_codes(small.get("unresolved_codes"), study),
+        counted=_line_counts(small.get("line_counts")),
+        provenance=_provenance(manifest),
+    )
+
+
+def _spaced(name: str) -> str:
+    return NAMES.get(name, name.replace("_", " "))
+
+
+def _regimen(name: str, study: Study) -> str:
+    return "all regimens" if name == ALL else study.regimen_names.get(name, name.replace("_", " "))
+
+
+def _count(n: float) -> str:
+    return f"{int(n):,}"
+
+
+def _share(n: float, of: float, decimals: int = 0) -> str:
+    return f"{100 * n / of:.{decimals}f} %" if of else "–"
+
+
+def _days(value: float) -> str:
+    return "not reached" if pd.isna(value) else f"{value:,.0f}"
+
+
+def _with_limits(row: Any) -> str:
+    if row.n == 0 or pd.isna(row.median_days):
+        return str(row.reason)
+    return f"{_days(row.median_days)} ({_days(row.lower)} to {_days(row.upper)})"
+
+
+def _gap(rules: RuleSet) -> int:
+    return max([rules.gap_days, *rules.gap_days_by_substance.values()])
+
+
+def _of_primary(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["rule_set"] == PRIMARY]
+
+
+def _durations(time: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Durations of what is shown: every regimen of the primary rule set, all together of the others."""
+    shown = time[(time["rule_set"] == PRIMARY) | (time["regimen"] == ALL)]
+    return line_durations(shown, study, survival_curves(shown, study, "line_duration"))
+
+
+def _figures(attrition: pd.DataFrame, starts: pd.DataFrame, informed: int, study: Study) -> list[tuple[str, str]]:
+    whole = _of_primary(starts[starts["regimen"] == ALL]).sort_values("line_number")
+    people = int(attrition.sort_values("step")["persons"].iloc[-1])
+    return [
+        (_count(people), "people in the study"),
+        (_count(informed), "with treatment information"),
+        *((_count(row.n), f"started line {row.line_number}") for row in whole.head(study.survival.lines).itertuples()),
+    ]
+
+
+def _attrition(frame: pd.DataFrame) -> Table:
+    rows, before = [], None
+    for row in frame.sort_values("step").itertuples():
+        left_out = "" if before is None else _count(before - row.persons)
+        rows.append([row.label, _count(row.persons), left_out, _count(row.rows)])
+        before = row.persons
+    columns = [Column("who remains", False), Column("people"), Column("left out by this step"), Column("tumours")]
+    return Table("People and tumours that remain after each step of the selection.", columns, rows)
+
+
+def _characteristics(table: pd.DataFrame) -> Table:
+    people = {group: int(of["denominator"].iloc[0]) for group, of in table.groupby("group")}
+    groups = [ALL, *GROUPS]
+    cells = {(row.group, row.variable, row.level): row for row in table.itertuples()}
+    rows: list[list[str]] = []
+    of_everyone = table[(table["group"] == ALL) & (table["variable"] != ALL)]
+    for variable, levels in of_everyone.groupby("variable", sort=False)["level"]:
+        if variable == "age_at_index":
+            of_group = [[cells[group, variable, level].value for level in QUARTILE_LEVELS] for group in groups]
+            said = ["–" if pd.isna(middle) else f"{middle:g} ({low:g} to {high:g})" for low, middle, high in of_group]
+            rows.append(["age at index, median (quartiles)", *said])
+            continue
+        rows.append([HEAD, _spaced(variable)])
+        for level in levels:
+            counts = [(cells[group, variable, level].n, people[group]) for group in groups]
+            rows.append([_spaced(level), *(f"{_count(n)} ({_share(n, of)})" for n, of in counts)])
+    columns = [Column("", False), *(Column(f"{_spaced(group)}, n = {people[group]:,}") for group in groups)]
+    caption = (
+        "People of the study, by whether they have a line under the primary rule set. Percentages are of the column."
+    )
+    return Table(caption, columns, rows)
+
+
+QUARTILE_LEVELS = ("lower_quartile", "median", "upper_quartile")
+
+
+def _untreated(table: pd.DataFrame, study: Study) -> str:
+    """How many of those without an evident reason not to be treated were not."""
+    at_most = study.age_groups.at_most
+    wanted = table[(table["variable"] == f"at_most_{at_most}_without_comorbidity") & (table["level"] == "yes")]
+    n = wanted.set_index("group")["n"]
+    if at_most is None or wanted.empty or not n["treated"] + n[UNTREATED]:
+        return ""
+    of = n["treated"] + n[UNTREATED]
+    return (
+        f"Of {of:,} people with treatment information who were at most {at_most} years old and had a Charlson index of "
+        f"0, {n[UNTREATED]:,} ({_share(n[UNTREATED], of)}) have no line."
+    )
+
+
+def _flow(transitions: pd.DataFrame, durations: pd.DataFrame, study: Study, informed: int) -> Markup:
+    of_lines = _of_primary(durations)
+    medians = {
+        (int(row.line_number), str(row.regimen)): f"median {row.median_days:.0f} d"
+        for row in of_lines.itertuples()
+        if row.n and not pd.isna(row.median_days)
+    }
+    table = flows(_of_primary(transitions), study.survival.lines, TOP_FLOW_REGIMENS)
+    return sankey(table, lambda name: _regimen(name, study), medians, "with treatment information" if informed else "")
+
+
+def _flow_table(transitions: pd.DataFrame, study: Study) -> Table:
+    columns = ["regimen", "people", "next line", *ENDS.values()]
+    rows = []
+    wanted = _of_primary(transitions)
+    for number, of_line in wanted[wanted["line_number"] <= study.survival.lines].groupby("line_number"):
+        rows.append([HEAD, f"line {number}" if number else "index"])
+        by_state = of_line.groupby(["regimen", "next_state"])["n"].sum().unstack(fill_value=0)
+        by_state = by_state.assign(n=by_state.sum(axis=1)).sort_values("n", ascending=False, kind="stable")
+        for regimen, counts in by_state.iterrows():
+            said = {"": "went on to line 1", UNTREATED: UNTREATED}.get(regimen) or _regimen(regimen, study)
+            states = [_count(counts.get(state, 0)) for state in ("next_line", *ENDS)]
+            rows.append([said, _count(counts["n"]), *states])
+    named = [Column(name, place > 0) for place, name in enumerate(columns)]
+    return Table("What came after each line, all regimens.", named, rows)
+
+
+def _lines(starts: pd.DataFrame, durations: pd.DataFrame, informed: int, study: Study) -> Table:
+    timed = {(row.line_number, row.regimen): row for row in _of_primary(durations).itertuples()}
+    rows: list[list[str]] = []
+    for number, of_line in _of_primary(starts).groupby("line_number"):
+        if number > study.survival.lines:
+            continue
+        whole = int(of_line.loc[of_line["regimen"] == ALL, "n"].iloc[0])
+        share = f"{_count(whole)} people, {_share(whole, informed)} of those with treatment information"
+        rows.append([HEAD, f"Line {number}: {share}"])
+        for row in of_line.head(TOP_REGIMENS + 1).itertuples():
+            time = timed.get((number, row.regimen))
+            if time is None or not row.n:
+                continue
+            cells = [_with_limits(time), _count(time.events), _count(time.n_left_out), _days(time.median_naive_days)]
+            rows.append([_regimen(row.regimen, study), _count(row.n), _share(row.n, whole), *cells])
+        rest = of_line.iloc[TOP_REGIMENS + 1 :]
+        if len(rest):
+            n = rest["n"].sum()
+            rows.append([f"{len(rest):,} other regimens", _count(n), _share(n, whole), "", "", "", ""])
+    columns = [
+        Column("regimen", False),
+        Column("started"),
+        Column("of the line"),
+        Column("Kaplan-Meier median days (limits)"),
+        Column("ends observed"),
+        Column("too late to judge"),
+        Column("plain median days"),
+    ]
+    return Table("Lines of the primary rule set and how long they lasted.", columns, rows)
+
+
+def _index_charts(curves: Mapping[Slice, Curve], study: Study, until: float) -> list[dict[str, Any]]:
+    charts = []
+    for stratum in (ALL, *study.strata):
+        shown = [(_spaced(key.level), curve) for key, curve in curves.items() if key.stratum == stratum and curve.n]
+        if shown:
+            title = "Survival from index" + ("" if stratum == ALL else f", by {_spaced(stratum)}")
+            charts.append({"title": title, "stratum": stratum, "svg": survival_chart(title, shown, until)})
+    return charts
+
+
+def _line_charts(title: str, curves: Mapping[Slice, Curve], until: float) -> list[dict[str, Any]]:
+    return [
+        {
+            "title": title.format(key.line_number),
+            "svg": survival_chart(title.format(key.line_number), [("", curve)], until),
+        }
+        for key, curve in curves.items()
+        if curve.n
+    ]
+
+
+def _medians(curves: Mapping[Slice, Curve]) -> Table:
+    rows: list[list[str]] = []
+    heading = ""
+    for row in survival_medians(curves).itertuples():
+        said = f"from the start of line {row.line_number}" if row.line_number else f"from index: {_spaced(row.stratum)}"
+        if said != heading and row.stratum != ALL:
+            rows.append([HEAD, said])
+        heading = said
+        name = said if row.stratum == ALL else _spaced(row.level)
+        rows.append([name, _count(row.n), _count(row.events), _with_limits(row)])
+    columns = [Column("", False), Column("people"), Column("deaths"), Column("median days (limits)")]
+    return Table("Median survival, Kaplan-Meier.", columns, rows)
+
+
+def _uptake(frame: pd.DataFrame, study: Study) -> dict[str, Any]:
+    table = drug_uptake(frame, study)
+    ever = table.groupby("substance")["n"].sum()
+    common = sorted((name for name in ever.index if ever[name]), key=lambda name: (-ever[name], name))
+    shares: dict[str, dict[int, float | None]] = {
+        name: {int(row.year): row.n / row.denominator if row.denominator else None for row in of.itertuples()}
+        for name, of in table.groupby("substance")
+    }
+    top = max([share for name in common for share in shares[name].values() if share is not None], default=0.0)
+    panels = [
+        {
+            "title": _spaced(name),
+            "n": _count(ever[name]),
+            "svg": year_chart(f"{_spaced(name)} by year", shares[name], top),
+        }
+        for name in common[:TOP_SUBSTANCES]
+    ]
+    counts = {(row.year, row.substance): row for row in table.itertuples()}
+    people = table.groupby("year")["denominator"].max()
+    rows = [
+        [str(year), _count(people[year]), *(_count(counts[year, name].n) for name in common)] for year in people.index
+    ]
+    columns = [Column("year of index", False), Column("people"), *(Column(_spaced(name)) for name in common)]
+    return {"panels": panels, "table": Table("People who ever start each drug in a line.", columns, rows)}
+
+
+def _sensitivity(starts: pd.DataFrame, durations: pd.DataFrame, study: Study) -> Table:
+    numbers = range(1, study.survival.lines + 1)
+    started = {(row.rule_set, row.line_number): row.n for row in starts[starts["regimen"] == ALL].itertuples()}
+    timed = {(row.rule_set, row.line_number): row for row in durations[durations["regimen"] == ALL].itertuples()}
+    rows = []
+    for name, rules in study.rule_sets.items():
+        counts = [_count(started.get((name, number), 0)) for number in numbers]
+        medians = [_with_limits(timed[name, number]) for number in numbers[:2]]
+        rows.append([_spaced(name), _difference(rules, study.rule_sets[PRIMARY]), *counts, *medians])
+    columns = [
+        Column("rule set", False),
+        Column("what differs", False),
+        *(Column(f"started line {number}") for number in numbers),
+        *(Column(f"median days on line {number} (limits)") for number in numbers[:2]),
+    ]
+    return Table("How the numbers depend on the rules: the same people, other rule sets.", columns, rows)
+
+
+def _difference(rules: RuleSet, primary: RuleSet) -> str:
+    said = []
+    for name in type(rules).model_fields:
+        value = getattr(rules, name)
+        if value != getattr(primary, name):
+            shown = sorted(set(value.values())) if isinstance(value, dict) and value else value
+            text = ", ".join(str(part) for part in shown) if isinstance(shown, list) else str(shown)
+            said.append(f"{_spaced(name)} {text}")
+    return "; ".join(said)
+
+
+def _ledger(table: pd.DataFrame | None) -> Table:
+    rows = []
+    for row in () if table is None else table.itertuples():
+        counts = (row.rows_in, row.rows_accepted, row.rows_quarantined, row.rows_duplicate)
+        rows.append([row.raw_table, *map(_count, counts)])
+    columns = [Column("raw table", False), *map(Column, ("rows in", "accepted", "held back", "repeated"))]
+    return Table(
+        "Every raw row: accepted, held back with its reasons, or an exact repetition of another.", columns, rows
+    )
+
+
+def _unknown_codes(table: pd.DataFrame | None) -> Table:
+    rows = []
+    if table is not None:
+        for (raw_table, column), part in table.groupby(["raw_table", "column"]):
+            rows.append([raw_table, column, _count(len(part)), _count(part["n"].sum())])
+    columns = [Column("raw table", False), Column("column", False), Column("different codes"), Column("rows")]
+    return Table("Codes that the adapter has no meaning for; the table unknown_codes lists them.", columns, rows)
+
+
+def _unresolved_codes(table: pd.DataFrame | None, study: Study) -> Table:
+    """Codes are printed only if they are formal ones that enough people have: anything else may be free text."""
+    rows: list[list[str]] = []
+    rare: dict[tuple[str, str], list[int]] = {}
+    ordered = () if table is None else table.sort_values(["n", "code"], ascending=[False, True]).itertuples()
+    for row in ordered:
+        is_formal = row.code_system != "name" and FORMAL_CODE.fullmatch(row.code) is not None
+        if is_formal and row.persons >= study.disclosure.min_cell:
+            rows.append([row.source, row.code_system, row.code, _count(row.n), _count(row.persons)])
+        else:
+            rare.setdefault((row.source, row.code_system), []).append(int(row.n))
+    rows += [
+        [source, system, f"{len(counts):,} not shown", _count(sum(counts)), ""]
+        for (source, system), counts in sorted(rare.items())
+    ]
+    rows = [[_spaced(row[0]), *row[1:]] for row in rows]
+    columns = [
+        Column("source", False),
+        Column("system", False),
+        Column("code", False),
+        Column("rows"),
+        Column("people"),
+    ]
+    caption = (
+        "Drug codes of people of the study that no substance is known for. Names, and codes of fewer than "
+        f"{study.disclosure.min_cell} people, are not shown; the table unresolved_codes lists them."
+    )
+    return Table(caption, columns, rows)
+
+
+def _line_counts(table: pd.DataFrame | None) -> Table:
+    wanted: Iterable[Any] = () if table is None else _of_primary(table).itertuples()
+    rows = [[_spaced(row.counted), _count(row.n)] for row in wanted]
+    return Table("What the line rules met, primary rule set.", [Column("", False), Column("n")], rows)
+
+
+def _provenance(manifest: Mapping[str, Any]) -> dict[str, Table]:
+    stages = [
+        [
+            name,
+            stage["fingerprint"][:16],
+            ", ".join(f"{table} v{version}" for table, version in stage["tables"].items()),
+        ]
+        for name, stage in manifest["stages"].items()
+    ]
+    inputs = [[name, str(version), _rows_of(name, manifest)] for name, version in manifest["inputs"].items()]
+    packages = [[name, version] for name, version in manifest["packages"].items()]
+    text = [Column(name, False) for name in ("stage", "fingerprint", "versions of its tables")]
+    return {
+        "stages": Table("Stages, and the fingerprint of what each depends on.", text, stages),
+        "inputs": Table("Tables of this run.", [Column("table", False), Column("version"), Column("rows")], inputs),
+        "packages": Table("Packages.", [Column("package", False), Column("version", False)], packages),
+    }
+
+
+def _rows_of(table: str, manifest: Mapping[str, Any]) -> str:
+    rows = manifest["counts"].get(table.rsplit(".", 1)[-1])
+    return "" if rows is None else _count(rows)

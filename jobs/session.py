@@ -1,0 +1,112 @@
+"""The Spark session: Delta by package coordinates, small-table settings by default, the rest by configuration."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs.errors import InputError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+DELTA = "io.delta:delta-spark_4.2_2.13:4.4.0"
+
+# Delta's dependency tree names an older Hadoop client and Parquet than Spark carries.
+EXCLUDED = (
+    "org.apache.hadoop:hadoop-client-api,org.apache.hadoop:hadoop-client-runtime,org.apache.parquet:parquet-hadoop"
+)
+
+ENGINE_LOG = "TREATMENT_LINES_ENGINE_LOG"
+
+REQUIRED = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "false",
+}
+
+LOCAL = {
+    "spark.master": "local[2]",
+    "spark.jars.packages": DELTA,
+    "spark.jars.excludes": EXCLUDED,
+    "spark.driver.memory": "3g",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.default.parallelism": "2",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.sql.adaptive.coalescePartitions.parallelismFirst": "false",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
+    "spark.databricks.delta.snapshotPartitions": "1",
+}
+
+
+@contextmanager
+def _engine_log() -> Iterator[None]:
+    """Give the engine that is started inside its own standard error: a file if asked for, else nowhere. It would
+    mix package resolution and stack traces, which may hold cells, into what the user reads."""
+    kept = os.dup(2)
+    target = os.open(os.environ.get(ENGINE_LOG, os.devnull), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.dup2(target, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(target)
+
+
+def _log_configuration() -> str:
+    return Path(__file__).with_name("log4j2.properties").as_uri()
+
+
+def _submitted() -> dict[str, str]:
+    """What spark-submit was told; nothing where Python starts the engine. Only the engine knows, so connect first."""
+    from pyspark import SparkConf, SparkContext
+
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        return {}
+    SparkContext._ensure_initialized()
+    return dict(SparkConf().getAll())
+
+
+def start_session(properties: Mapping[str, str], name: str = "treatment-lines") -> SparkSession:
+    """The running session, or a new one with `properties` over the defaults.
+
+    Under spark-submit the submitted properties win over the local defaults; on a machine without Java: InputError.
+    """
+    from pyspark.errors import PySparkRuntimeError
+    from pyspark.sql import SparkSession
+
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    logging.getLogger("py4j").setLevel(logging.ERROR)
+
+    submitted = _submitted()
+    local = "spark.master" not in submitted
+    if local:
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    merged = {**(LOCAL if local else {}), **REQUIRED, **properties}
+    builder = SparkSession.builder.appName(name)
+    for key, value in merged.items():
+        if key not in properties and key not in REQUIRED and key in submitted:
+            continue
+        builder = builder.config(key, value)
+    if local:
+        builder = builder.config(
+            "spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={_log_configuration()} -Xss4m"
+        )
+    try:
+        with _engine_log() if local else nullcontext():
+            return builder.getOrCreate()
+    except (PySparkRuntimeError, FileNotFoundError, RuntimeError):
+        raise InputError(
+            f"Spark did not start; see that `java -version` says 17, or set {ENGINE_LOG} to a file and read it"
+        ) from None

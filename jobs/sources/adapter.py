@@ -1,0 +1,63 @@
+"""What a country has to say about its files: the one interface between raw registers and the conformed tables."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import jobs.sources
+from jobs.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from jobs.config import Site
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """One raw table of a country, by the adapter's own column names (a site file may rename them).
+
+    Before `annotate` sees a row, ingest has read every column as trimmed text (empty is NULL), replaced `id_column`
+    by `person_id`, each of `id_parts` by a pseudonym of the person and the value, and added `source_file`,
+    `source_row`, `delivery`. `annotate` adds typed columns and `reasons` (array<string> of codes such as
+    `impossible_date:birth_date`); a row with an empty array is accepted.
+    """
+
+    name: str
+    annotate: Callable[[DataFrame, Site], DataFrame]
+    columns: tuple[str, ...]
+    id_column: str | None
+    id_parts: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()  # names, or prefixes ending in *
+    required: bool = True
+    options: Mapping[str, str] = field(default_factory=dict)  # of Spark's CSV reader
+    header_lines: int = 1
+    code_columns: Mapping[str, frozenset[str]] = field(default_factory=dict)  # column -> the values with a meaning
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A country: its raw tables, and how accepted rows of them become conformed tables.
+
+    `conform` gets the accepted, deduplicated rows by raw table (only those that the site delivers) and returns
+    conformed tables by name, each with exactly the columns of its contract, in any order.
+    """
+
+    country: str
+    raw_tables: tuple[RawTable, ...]
+    conform: Callable[[Mapping[str, DataFrame], Site], dict[str, DataFrame]]
+
+
+def load_adapter(country: str) -> Adapter:
+    """The `ADAPTER` of jobs/sources/<country>.py; ConfigurationError where there is none."""
+    known = sorted(
+        module.name for module in pkgutil.iter_modules(jobs.sources.__path__) if module.name not in ("adapter", "parse")
+    )
+    if country not in known:
+        raise ConfigurationError(f"country: {country} has no adapter; known: {', '.join(known)}")
+    adapter: Adapter = importlib.import_module(f"jobs.sources.{country}").ADAPTER
+    return adapter

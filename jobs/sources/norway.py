@@ -1,0 +1,361 @@
+"""Norway: cancer registry, hospital file (NPR), prescriptions, H-prescriptions, causes of death, life table.
+
+What a delivery may name differently stands in the site file: column names under `inputs.<table>.columns`, codes under
+`adapter` (regions, receptors, basis, accepted_nprid_reg).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from typing import TYPE_CHECKING
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from jobs.sources.adapter import Adapter, RawTable
+from jobs.sources.parse import (
+    compact_date,
+    compact_precision,
+    decoded,
+    impossible,
+    missing,
+    reason,
+    unknown_code,
+    with_reasons,
+)
+from schemas import TABLES
+
+if TYPE_CHECKING:
+    from jobs.config import Site
+
+SEX = {"1": "male", "2": "female", "M": "male", "K": "female"}
+SEX_IN_WORDS = {"Mann": "male", "Kvinne": "female"}
+STATUS = {"B": "alive", "D": "dead", "U": "emigrated", ".": "lost"}
+# METASTASE, and the digits of older years: 1 2 regional nodes, 3 5 6 8 local growth, 4 an organ outside.
+STAGE = {
+    "0": "localised", "A": "regional", "B": "distant", "C": "distant", "D": "localised", "9": "", "7": "",
+    "1": "regional", "2": "regional", "3": "localised", "4": "distant", "5": "localised", "6": "localised",
+    "8": "localised",
+}  # fmt: skip
+RECURRENCE = {"L": "local", "R": "regional", "F": "distant"}
+ROUTE = {"WBOC05": "iv", "WBOC10": "im", "WBOC15": "sc", "WBOC20": "oral", "WBOC39": "unspecified"}
+# Codes that differ between deliveries; a site file replaces them under `adapter`.
+BASIS = {"10": "clinical", "20": "cytology", "70": "histology", "72": "histology", "80": "autopsy",
+         "90": "death_certificate"}  # fmt: skip
+RECEPTOR = {"1": "positive", "0": "negative", "2": "equivocal", "9": ""}
+REGION = {"1": "south_east", "2": "west", "3": "central", "4": "north"}
+ATC, NATIONAL = r"^[A-Z]\d{2}[A-Z]{2}\d{2}$", r"^\d[A-Z]{2}\d{2}$"
+
+
+def _codes(site: Site, name: str, default: dict[str, str]) -> dict[str, str]:
+    return {str(code): str(value or "") for code, value in site.adapter.get(name, default).items()}
+
+
+def _death(name: str) -> Column:
+    """A date of death; one known to the month is the month's last day."""
+    return F.when(compact_precision(name) == "month", F.last_day(compact_date(name))).otherwise(compact_date(name))
+
+
+def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
+    born, diagnosed = compact_date("P_fodselsdato"), compact_date("S_diagnosedato")
+    inexact = compact_precision("S_diagnosedato") != "day"
+    since, is_dead = compact_date("P_statusdato"), F.col("P_personstatus") == "D"
+    return frame.withColumns(
+        {
+            "sex": decoded("P_kjonn", SEX),
+            "birth_date": born,
+            "diagnosis_date": F.when(inexact, F.greatest(diagnosed, born)).otherwise(diagnosed),
+            "death_date": F.when(is_dead, _death("P_statusdato")),
+            "death_precision": F.when(is_dead, compact_precision("P_statusdato")),
+            "emigration_date": F.when(F.col("P_personstatus") == "U", since),
+            "region": decoded("P_helseregion", _codes(site, "regions", REGION)),
+            "reasons": with_reasons(
+                missing("P_fodselsdato"), missing("S_diagnosedato"), missing("P_kjonn"), missing("S_topografiIcdo3"),
+                missing("S_tumornr"), impossible("P_fodselsdato", born), impossible("S_diagnosedato", diagnosed),
+                impossible("P_statusdato", since), unknown_code("P_kjonn", SEX),
+                unknown_code("P_personstatus", STATUS), reason(is_dead & (_death("P_statusdato") < born),
+                                                              "death_before_birth"),
+            ),
+        }
+    )  # fmt: skip
+
+
+def _annotate_recurrence(frame: DataFrame, _: Site) -> DataFrame:
+    happened = compact_date("R_dato")
+    return frame.withColumns(
+        {
+            "event_date": happened,
+            "kind": decoded("R_type", RECURRENCE),
+            "reasons": with_reasons(
+                missing("R_dato"), missing("R_type"), impossible("R_dato", happened), unknown_code("R_type", RECURRENCE)
+            ),
+        }
+    )
+
+
+def _annotate_hospital(frame: DataFrame, site: Site) -> DataFrame:
+    start, end = compact_date("inndato"), compact_date("utdato")
+    accepted = [str(code) for code in site.adapter.get("accepted_nprid_reg", ["1"])]
+    return frame.withColumns(
+        {
+            "start_date": start,
+            "end_date": end,
+            "sex": decoded("kjonn", SEX),
+            "birth_date": compact_date("fodselsar"),
+            "contact_id": F.substring(F.sha2(F.concat_ws("|", "person_id", "source_file", "source_row"), 256), 1, 32),
+            "reasons": with_reasons(
+                missing("inndato"), impossible("inndato", start), impossible("utdato", end),
+                reason(end < start, "end_before_start"), unknown_code("kjonn", SEX),
+                reason(F.col("nprid_reg").isNotNull() & ~F.col("nprid_reg").isin(*accepted),
+                       "identity_not_certain:nprid_reg"),
+            ),
+        }
+    )  # fmt: skip
+
+
+def _annotate_prescription(frame: DataFrame, _: Site) -> DataFrame:
+    return _dispensed(frame, "Utlevering_Dato", "ATC").withColumn(
+        "ddd", F.regexp_replace("DDD", ",", ".").try_cast("double")
+    )
+
+
+def _annotate_h_prescription(frame: DataFrame, _: Site) -> DataFrame:
+    strange = unknown_code("kjonn", SEX_IN_WORDS)
+    return _dispensed(frame, "utleveringsdato", "atc_1", strange).withColumn("ddd", F.lit(None).cast("double"))
+
+
+def _dispensed(frame: DataFrame, day: str, code: str, *more: Column) -> DataFrame:
+    handed_out = compact_date(day)
+    inexact = reason(compact_precision(day) != "day", f"impossible_date:{day}")
+    reasons = with_reasons(missing(day), missing(code), impossible(day, handed_out), inexact, *more)
+    return frame.withColumns(
+        {"dispensed_date": handed_out, "atc_code": F.upper(code), "reasons": F.array_distinct(reasons)}
+    )
+
+
+def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:
+    died = _death("doddato")
+    return frame.withColumns(
+        {
+            "death_date": died,
+            "death_precision": compact_precision("doddato"),
+            "reasons": with_reasons(
+                missing("doddato"), reason(died.isNull() & F.col("doddato").isNotNull(), "impossible_date:doddato"),
+                reason(F.year(died) < F.col("fodselsar").try_cast("int"), "death_before_birth"),
+            ),
+        }
+    )  # fmt: skip
+
+
+def _annotate_life_table(frame: DataFrame, _: Site) -> DataFrame:
+    numbers = {name: F.col(name).try_cast("int") for name in ("year", "age")}
+    probability = F.col("probability_of_death").try_cast("double")
+    wrong = [reason(number.isNull(), f"impossible_number:{name}") for name, number in numbers.items()]
+    outside = probability.isNull() | ~probability.between(0, 1)
+    wrong += [reason(outside, "impossible_number:probability_of_death"), unknown_code("sex", {"female": "", "male": ""})]
+    typed = {f"typed_{name}": column for name, column in {**numbers, "probability_of_death": probability}.items()}
+    return frame.withColumns({**typed, "reasons": with_reasons(*wrong)})
+
+
+def _first_per_person(frame: DataFrame) -> DataFrame:
+    order = Window.partitionBy("person_id").orderBy("priority", "source_file", "source_row")
+    return frame.withColumn("__row", F.row_number().over(order)).where(F.col("__row") == 1).drop("__row")
+
+
+def _person(accepted: Mapping[str, DataFrame]) -> DataFrame:
+    """One row per person: as the cancer registry has them, else as the hospital file has (birth to the year)."""
+    lineage = ["source_file", "source_row", "delivery"]
+    registry = accepted["cancer"].select(
+        "person_id", "sex", "birth_date", compact_precision("P_fodselsdato").alias("birth_date_precision"),
+        "death_date", "death_precision", "emigration_date", "region", *lineage, F.lit(1).alias("priority"),
+    )  # fmt: skip
+    patients = accepted["hospital"].where(F.col("sex").isNotNull() & F.col("birth_date").isNotNull())
+    nothing = F.lit(None).cast("string")
+    patient = patients.select(
+        "person_id", "sex", "birth_date", F.lit("year").alias("birth_date_precision"),
+        F.lit(None).cast("date").alias("death_date"), nothing.alias("death_precision"),
+        F.lit(None).cast("date").alias("emigration_date"), nothing.alias("region"), *lineage,
+        F.lit(2).alias("priority"),
+    )  # fmt: skip
+    everyone = _first_per_person(registry.unionByName(patient))
+    last_contact = accepted["hospital"].groupBy("person_id").agg(F.max("start_date").alias("last_contact"))
+    registered = _first_per_person(
+        accepted["deaths"].select(
+            "person_id", F.col("death_date").alias("registered"), F.col("death_precision").alias("registered_precision"),
+            "source_file", "source_row", F.lit(1).alias("priority"),
+        )
+    ).select("person_id", "registered", "registered_precision")  # fmt: skip
+    died = F.coalesce("registered", "death_date")
+    precision = F.when(F.col("registered").isNotNull(), F.col("registered_precision")).otherwise(F.col("death_precision"))
+    in_month = F.trunc("last_contact", "month") == F.trunc(died, "month")
+    not_before_contact = F.when((precision == "month") & in_month, F.greatest(died, "last_contact")).otherwise(died)
+    return (
+        everyone.join(registered, "person_id", "left")
+        .join(last_contact, "person_id", "left")
+        .withColumns({"death_date": not_before_contact, "death_date_precision": precision})
+        .select(*TABLES["person"].column_names)
+    )
+
+
+def _tumour(cancer: DataFrame, site: Site) -> DataFrame:
+    receptors = _codes(site, "receptors", RECEPTOR)
+    morphology = F.regexp_replace("S_morfologiIcdo3", r"^(\d{4})/?(\d)$", "$1/$2")
+    tumours = cancer.select(
+        "person_id",
+        F.col("S_tumornr").alias("tumour_id"),
+        "diagnosis_date",
+        compact_precision("S_diagnosedato").alias("diagnosis_date_precision"),
+        F.upper(F.regexp_replace("S_topografiIcdo3", r"\W", "")).alias("icd10"),
+        F.when(morphology.rlike(r"^\d{4}/\d$"), morphology).alias("morphology"),
+        decoded("S_met", STAGE).alias("stage"),
+        decoded("S_er", receptors).alias("er"),
+        decoded("S_pr", receptors).alias("pr"),
+        decoded("S_her2", receptors).alias("her2"),
+        decoded("S_basis", _codes(site, "basis", BASIS)).alias("basis"),
+        "source_file",
+        "source_row",
+        "delivery",
+    )
+    return tumours.select(*TABLES["tumour"].column_names)
+
+
+def _recurrence(rows: DataFrame) -> DataFrame:
+    return rows.select(
+        "person_id", F.col("S_tumornr").alias("tumour_id"), "event_date",
+        compact_precision("R_dato").alias("event_date_precision"), "kind", "source_file", "source_row", "delivery",
+    ).select(*TABLES["recurrence"].column_names)  # fmt: skip
+
+
+def _unpivoted(rows: DataFrame, prefixes: tuple[str, ...]) -> DataFrame:
+    """One row per filled cell of the columns with these prefixes: `cell_column`, `cell`."""
+    columns = [column for column in rows.columns if column.startswith(prefixes)]
+    cells = F.array(*[F.struct(F.lit(c).alias("cell_column"), F.upper(c).alias("cell")) for c in columns])
+    filled = F.filter(cells, lambda cell: cell["cell"].isNotNull())
+    return rows.withColumn("__cell", F.explode(filled)).select("*", "__cell.*").drop("__cell", *columns)
+
+
+def _hospital_diagnosis(hospital: DataFrame) -> DataFrame:
+    position = F.when(F.col("cell_column") == "tilstand_1_1", "main").otherwise("secondary")
+    diagnoses = _unpivoted(hospital, ("tilstand_",)).select(
+        "person_id", "contact_id", "start_date", "end_date", F.regexp_replace("cell", r"\W", "").alias("icd10"),
+        position.alias("position"), "source_file", "source_row", "delivery",
+    )  # fmt: skip
+    return diagnoses.distinct().select(*TABLES["hospital_diagnosis"].column_names)
+
+
+def _hospital_drug(hospital: DataFrame) -> DataFrame:
+    """One row per drug code on a contact; the other procedure codes of the contact give the route."""
+    procedures = [c for c in hospital.columns if c.startswith(("ncmp_", "cyto_", "ncsp_"))]
+    routes = F.coalesce(*[decoded(column, ROUTE) for column in procedures], F.lit("unspecified"))
+    system = F.when(F.col("cell").rlike(ATC), "atc").when(F.col("cell").rlike(NATIONAL), "national")
+    drugs = (
+        _unpivoted(hospital.withColumn("route", routes), ("ncmp_", "cyto_", "ncsp_"))
+        .withColumn("code_system", system)
+        .where(F.col("code_system").isNotNull())
+        .select(
+            "person_id", "contact_id", "start_date", F.lit(None).cast("date").alias("end_date"), "code_system",
+            F.col("cell").alias("code"), "route", "source_file", "source_row", "delivery",
+        )
+    )  # fmt: skip
+    return drugs.distinct().select(*TABLES["hospital_drug"].column_names)
+
+
+def _dispensing(accepted: Mapping[str, DataFrame]) -> DataFrame:
+    parts = [
+        accepted[name].select(
+            "person_id", "dispensed_date", F.col("atc_code").alias("atc"), F.lit(None).cast("double").alias("packages"),
+            "ddd", F.lit(None).cast("int").alias("days_supply"), "source_file", "source_row", "delivery",
+        )
+        for name in ("prescriptions", "h_prescriptions")
+        if name in accepted
+    ]  # fmt: skip
+    return reduce(DataFrame.unionByName, parts).select(*TABLES["dispensing"].column_names)
+
+
+def _life_table(rows: DataFrame) -> DataFrame:
+    typed = {name: F.col(f"typed_{name}") for name in ("year", "age", "probability_of_death")}
+    region = {"region": F.col("region")} if "region" in rows.columns else {"region": F.lit(None).cast("string")}
+    return rows.withColumns({**typed, **region}).select(*TABLES["life_table"].column_names)
+
+
+def _conform(accepted: Mapping[str, DataFrame], site: Site) -> dict[str, DataFrame]:
+    return {
+        "person": _person(accepted),
+        "tumour": _tumour(accepted["cancer"], site),
+        "recurrence": _recurrence(accepted["recurrence"]),
+        "dispensing": _dispensing(accepted),
+        "hospital_diagnosis": _hospital_diagnosis(accepted["hospital"]),
+        "hospital_drug": _hospital_drug(accepted["hospital"]),
+        "life_table": _life_table(accepted["life_table"]),
+    }
+
+
+TEXT = {"sep": ";"}
+
+ADAPTER = Adapter(
+    country="norway",
+    raw_tables=(
+        RawTable(
+            name="cancer",
+            annotate=_annotate_cancer,
+            columns=(
+                "P_lopenr", "P_kjonn", "P_fodselsdato", "P_personstatus", "P_statusdato", "P_helseregion",
+                "S_tumornr", "S_diagnosedato", "S_topografiIcdo3", "S_morfologiIcdo3", "S_met", "S_basis", "S_er",
+                "S_pr", "S_her2",
+            ),
+            optional=("S_stadium", "S_side"),
+            id_column="P_lopenr",
+            id_parts=("S_tumornr",),
+            options=TEXT,
+            code_columns={"S_met": frozenset(STAGE)},
+        ),
+        RawTable(
+            name="recurrence",
+            annotate=_annotate_recurrence,
+            columns=("P_lopenr", "S_tumornr", "R_dato", "R_type"),
+            id_column="P_lopenr",
+            id_parts=("S_tumornr",),
+            options=TEXT,
+        ),
+        RawTable(
+            name="hospital",
+            annotate=_annotate_hospital,
+            columns=("lopenr", "inndato", "utdato", "fodselsar", "kjonn", "tilstand_1_1", "nprid_reg"),
+            optional=("aar", "drg", "institusjonid", "doddato", "tilstand_*", "ncmp_*", "ncsp_*", "cyto_*"),
+            id_column="lopenr",
+            options=TEXT,
+        ),
+        RawTable(
+            name="prescriptions",
+            annotate=_annotate_prescription,
+            columns=("Pasient_Lopenummer", "Utlevering_Dato", "ATC", "DDD"),
+            id_column="Pasient_Lopenummer",
+            options=TEXT,
+        ),
+        RawTable(
+            name="h_prescriptions",
+            annotate=_annotate_h_prescription,
+            columns=("lopeNr", "atc_1", "utleveringsdato"),
+            optional=("forskrivningsDato", "kjonn"),
+            id_column="lopeNr",
+            required=False,
+            options=TEXT,
+        ),
+        RawTable(
+            name="deaths",
+            annotate=_annotate_death,
+            columns=("lopenr", "fodselsar", "doddato"),
+            id_column="lopenr",
+            options=TEXT,
+        ),
+        RawTable(
+            name="life_table",
+            annotate=_annotate_life_table,
+            columns=("country", "sex", "year", "age", "probability_of_death"),
+            optional=("region",),
+            id_column=None,
+        ),
+    ),
+    conform=_conform,
+)  # fmt: skip

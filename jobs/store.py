@@ -1,0 +1,243 @@
+"""The warehouse: the only place that reads and writes Delta tables, and the lock that keeps it to one writer."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from jobs.errors import InputError, WarehouseLockedError
+from schemas import TABLES, Table, quarantine
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+CONFORMED_SCHEMA = "conformed"
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The newest commit of a table: its version, the note that the writing stage left in it (empty: none) and the
+    number of rows it wrote."""
+
+    version: int
+    note: Mapping[str, Any]
+    rows: int
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The fingerprint of the stage that wrote it; None where the newest commit is no stage's."""
+        value = self.note.get("fingerprint")
+        return str(value) if value is not None else None
+
+
+def contract_of(name: str) -> Table:
+    """The contract of a table by its name; each `quarantine_<raw table>` has the same one."""
+    return quarantine if name.startswith("quarantine_") else TABLES[name]
+
+
+class Store:
+    """Delta tables under one warehouse address, addressed by schema (folder) and table name."""
+
+    def __init__(self, spark: SparkSession, warehouse: str) -> None:
+        self.spark = spark
+        self.warehouse = warehouse.rstrip("/")
+
+    def _address(self, schema: str, name: str) -> str:
+        return f"delta.`{self.warehouse}/{schema}/{name}`"
+
+    def newest(self, schema: str, name: str) -> Commit | None:
+        """The newest commit, or None where there is no such table."""
+        from pyspark.errors import AnalysisException
+
+        if not _is_remote(self.warehouse) and not Path(self.warehouse, schema, name, "_delta_log").is_dir():
+            return None
+        try:
+            history = self.spark.sql(f"DESCRIBE HISTORY {self._address(schema, name)} LIMIT 1").first()
+        except AnalysisException:
+            return None
+        if history is None:
+            return None
+        note = json.loads(history["userMetadata"] or "{}")
+        rows = int((history["operationMetrics"] or {}).get("numOutputRows", 0))
+        return Commit(int(history["version"]), note, rows)
+
+    def read(self, schema: str, name: str, version: int) -> DataFrame:
+        """The table as of `version`; InputError where it is gone."""
+        from pyspark.errors import AnalysisException
+
+        try:
+            return self.spark.sql(f"SELECT * FROM {self._address(schema, name)} VERSION AS OF {version}")
+        except AnalysisException:
+            raise InputError(f"table {schema}.{name}: version {version} is not there; run its stage again") from None
+
+    def _write(self, schema: str, name: str, frame: DataFrame, mode: Literal["append", "overwrite"], note: str) -> None:
+        contract = contract_of(name)
+        typed = frame.select(*[frame[column.name].cast(column.type) for column in contract.columns])
+        writer = typed.write.format("delta").mode(mode).option("userMetadata", note)
+        if mode == "overwrite":
+            writer = writer.option("overwriteSchema", "true")
+        writer.save(f"{self.warehouse}/{schema}/{name}")
+
+    def overwrite(self, schema: str, name: str, frame: DataFrame, note: Mapping[str, Any]) -> Commit:
+        """Replace the table in one commit that carries `note`, with the stage's fingerprint in it."""
+        self._write(schema, name, frame, "overwrite", json.dumps(note, sort_keys=True))
+        commit = self.newest(schema, name)
+        if commit is None or commit.note != note:
+            raise WarehouseLockedError(f"table {schema}.{name} was written by somebody else meanwhile; run again")
+        return commit
+
+    def append(self, schema: str, name: str, frame: DataFrame) -> None:
+        """Add rows in one commit."""
+        self._write(schema, name, frame, "append", "{}")
+
+    def schemas(self) -> list[str]:
+        """The schemas of the warehouse, sorted; on an object store only the conformed one is known."""
+        if _is_remote(self.warehouse):
+            return [CONFORMED_SCHEMA]
+        folders = [path for path in Path(self.warehouse).glob("*") if path.is_dir()]
+        return sorted(path.name for path in folders if not path.name.startswith(("_", ".")))
+
+    def disown(self, schema: str, name: str) -> None:
+        """Add a commit without a fingerprint: the rows stay for the data owner, but no stage takes them for done."""
+        self.spark.sql(
+            f"ALTER TABLE {self._address(schema, name)} SET TBLPROPERTIES ('treatment_lines.gate' = 'failed')"
+        )
+
+
+def _is_remote(address: str) -> bool:
+    return "://" in address
+
+
+class Lock:
+    """One writer per warehouse. The holder counts up in the lock file; a lock whose count stands still for
+    `patience` beats belongs to nobody. No clock time and no process number is compared between machines."""
+
+    def __init__(self, spark: SparkSession, warehouse: str, beat_seconds: float = 2.0, patience: int = 4) -> None:
+        self._files = _HadoopFiles(spark, warehouse) if _is_remote(warehouse) else _LocalFiles(Path(warehouse))
+        self._beat_seconds = beat_seconds
+        self._patience = patience
+        self._token = secrets.token_hex(8)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.lost = False
+
+    def __enter__(self) -> Lock:
+        if not self._files.create(self._content(0)):
+            self._take_over_if_dead()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        if not self.lost and self._is_mine():
+            self._files.delete()
+
+    def ensure_held(self) -> None:
+        """WarehouseLockedError if somebody took the lock over meanwhile."""
+        if self.lost:
+            raise WarehouseLockedError("another run took the warehouse over; wait for it and run again")
+
+    def _content(self, count: int) -> str:
+        return json.dumps({"token": self._token, "count": count})
+
+    def _is_mine(self) -> bool:
+        with suppress(OSError, ValueError, AttributeError):
+            return bool(json.loads(self._files.read() or "{}").get("token") == self._token)
+        return False
+
+    def _take_over_if_dead(self) -> None:
+        before = self._files.read()
+        for _ in range(self._patience):
+            self._stop.wait(self._beat_seconds)
+            if self._files.read() != before:
+                raise WarehouseLockedError("another run holds the warehouse; wait until it ends and run again")
+        self._files.delete()
+        if not self._files.create(self._content(0)):
+            raise WarehouseLockedError("another run took the warehouse first; wait until it ends and run again")
+
+    def _beat(self) -> None:
+        count = 0
+        while not self._stop.wait(self._beat_seconds):
+            count += 1
+            if not self._is_mine():
+                self.lost = True
+                return
+            self._files.replace(self._content(count))
+
+
+class _LocalFiles:
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "_lock"
+
+    def create(self, content: str) -> bool:
+        try:
+            descriptor = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        except FileExistsError:
+            return False
+        with os.fdopen(descriptor, "w") as file:
+            file.write(content)
+        return True
+
+    def read(self) -> str | None:
+        with suppress(FileNotFoundError):
+            return self._path.read_text()
+        return None
+
+    def replace(self, content: str) -> None:
+        beside = self._path.with_name(f"_lock.{secrets.token_hex(4)}")
+        beside.write_text(content)
+        beside.replace(self._path)
+
+    def delete(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+class _HadoopFiles:
+    """The same on any store that Spark can write to, through its own file system layer."""
+
+    def __init__(self, spark: SparkSession, warehouse: str) -> None:
+        jvm: Any = spark._jvm
+        self._path = jvm.org.apache.hadoop.fs.Path(f"{warehouse}/_lock")
+        configuration = spark._jsc.hadoopConfiguration()
+        self._system = self._path.getFileSystem(configuration)
+
+    def create(self, content: str) -> bool:
+        from py4j.protocol import Py4JJavaError
+
+        try:
+            stream = self._system.create(self._path, False)
+        except Py4JJavaError:
+            return False
+        stream.write(bytearray(content.encode()))
+        stream.close()
+        return True
+
+    def read(self) -> str | None:
+        from py4j.protocol import Py4JJavaError
+
+        try:
+            stream = self._system.open(self._path)
+        except Py4JJavaError:
+            return None
+        content = bytes(stream.readAllBytes()).decode()
+        stream.close()
+        return content
+
+    def replace(self, content: str) -> None:
+        stream = self._system.create(self._path, True)
+        stream.write(bytearray(content.encode()))
+        stream.close()
+
+    def delete(self) -> None:
+        self._system.delete(self._path, False)

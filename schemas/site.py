@@ -1,0 +1,65 @@
+"""Tables about a delivery and about runs."""
+
+from schemas.contract import PERSON_ID, Column, Table
+
+ledger = Table(
+    name="ledger",
+    layer="site",
+    grain="one row per raw table of the delivery",
+    key=("raw_table",),
+    may_be_empty=False,
+    columns=(
+        Column("raw_table", "string", "name of the input in the site file", nullable=False),
+        Column("delivery", "string", "delivery date, YYYY-MM-DD", nullable=False),
+        Column("rows_in", "bigint", "rows read", nullable=False),
+        Column("rows_accepted", "bigint", "rows that reached the conformed tables", nullable=False),
+        Column("rows_quarantined", "bigint", "rows held back with their reasons", nullable=False),
+        Column("rows_duplicate", "bigint", "exact repetitions of an earlier row", nullable=False),
+    ),
+)
+
+unknown_codes = Table(
+    name="unknown_codes",
+    layer="site",
+    grain="one row per raw table x column x code without a meaning in the adapter",
+    key=("raw_table", "column", "code"),
+    columns=(
+        Column("raw_table", "string", "name of the input in the site file", nullable=False),
+        Column("column", "string", "column of the raw table", nullable=False),
+        Column("code", "string", "the code as delivered", nullable=False),
+        Column("n", "bigint", "accepted rows with it", nullable=False),
+    ),
+)
+
+quarantine = Table(
+    name="quarantine",
+    layer="site",
+    grain="one row per raw row held back",
+    key=("source_file", "source_row"),
+    columns=(
+        PERSON_ID,
+        Column("reasons", "array<string>", "codes of every reason, sorted", nullable=False),
+        Column("row", "string", "the row as JSON, identifiers replaced by pseudonyms"),
+        Column("source_file", "string", "name of the raw file inside the delivery", nullable=False),
+        Column("source_row", "bigint", "row of that file, 1 is the first after the header", nullable=False),
+        Column("delivery", "string", "delivery date, YYYY-MM-DD", nullable=False),
+    ),
+)
+
+runs = Table(
+    name="runs",
+    layer="site",
+    grain="one row per run x stage",
+    key=("run", "stage"),
+    columns=(
+        Column("run", "string", "fingerprint of the run: inputs, configuration, code", nullable=False),
+        Column("study", "string", "name of the study; '' for ingest", nullable=False),
+        Column("stage", "string", "stage", nullable=False),
+        Column("fingerprint", "string", "fingerprint of the stage", nullable=False),
+        Column("outcome", "string", "done or unchanged", nullable=False, codes=("done", "unchanged")),
+        Column("tables", "string", "JSON: table -> version written or found", nullable=False),
+        Column("rows", "bigint", "rows of its tables", nullable=False),
+    ),
+)
+
+SITE = {table.name: table for table in (ledger, unknown_codes, runs)}

@@ -1,0 +1,17 @@
+"""One Spark session for the whole test run, tuned for small data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from pyspark.sql import SparkSession
+
+from jobs.session import start_session
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    session = start_session({"spark.sql.shuffle.partitions": "1"}, "treatment-lines tests")
+    yield session
+    session.stop()

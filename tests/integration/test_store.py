@@ -1,0 +1,72 @@
+"""Delta commits that carry their fingerprint, versions that stay readable, and one writer per warehouse."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from jobs.errors import InputError, WarehouseLockedError
+from jobs.store import Lock, Store, _LocalFiles
+from schemas import TABLES
+
+STEPS = TABLES["attrition"].struct()
+
+
+def test_a_commit_carries_its_note_and_old_versions_stay(spark: SparkSession, tmp_path: Path) -> None:
+    store = Store(spark, str(tmp_path))
+    assert store.newest("study", "attrition") is None
+    first = store.overwrite("study", "attrition", spark.createDataFrame([(0, "all", 5, 6)], STEPS), {"fingerprint": "a"})
+    rows = spark.createDataFrame([(0, "all", 7, 8), (1, "some", 2, 2)], STEPS)
+    second = store.overwrite("study", "attrition", rows, {"fingerprint": "b"})
+    assert (first.version, first.fingerprint, first.rows) == (0, "a", 1)
+    assert (second.version, second.fingerprint, second.rows) == (1, "b", 2)
+    assert store.newest("study", "attrition") == second
+    assert [row.persons for row in store.read("study", "attrition", 0).collect()] == [5]
+    store.disown("study", "attrition")
+    disowned = store.newest("study", "attrition")
+    assert disowned is not None
+    assert (disowned.version, disowned.fingerprint) == (2, None)
+    with pytest.raises(InputError, match="version 9 is not there"):
+        store.read("study", "attrition", 9)
+    assert store.schemas() == ["study"]
+
+
+def test_a_second_writer_is_refused_while_the_first_lives(spark: SparkSession, tmp_path: Path) -> None:
+    with Lock(spark, str(tmp_path), beat_seconds=0.05):
+        other = Lock(spark, str(tmp_path), beat_seconds=0.05, patience=20)
+        with pytest.raises(WarehouseLockedError, match="another run holds the warehouse"):
+            other.__enter__()
+    assert not (tmp_path / "_lock").exists()
+
+
+def test_a_dead_writer_is_taken_over_and_would_notice(spark: SparkSession, tmp_path: Path) -> None:
+    dead = Lock(spark, str(tmp_path), beat_seconds=3600)
+    dead.__enter__()
+    with Lock(spark, str(tmp_path), beat_seconds=0.05, patience=2) as heir:
+        heir.ensure_held()
+        dead._beat_seconds = 0.01
+        dead._stop = threading.Event()
+        dead._beat()
+        with pytest.raises(WarehouseLockedError, match="took the warehouse over"):
+            dead.ensure_held()
+    assert not (tmp_path / "_lock").exists()
+
+
+def test_of_many_writers_one_creates_the_lock(tmp_path: Path) -> None:
+    won: list[bool] = []
+    barrier = threading.Barrier(8)
+
+    def attempt() -> None:
+        files = _LocalFiles(tmp_path)
+        barrier.wait()
+        won.append(files.create("x"))
+
+    threads = [threading.Thread(target=attempt) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(won) == [False] * 7 + [True]

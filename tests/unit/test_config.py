@@ -1,0 +1,87 @@
+"""Configuration: inheritance, overrides, and errors that say what, where and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.config import conf_folder, load_drugs, load_site, load_study
+from jobs.errors import ConfigurationError
+
+HER2 = conf_folder() / "studies" / "her2_mbc.yaml"
+
+
+def test_rule_sets_inherit_from_primary_also_what_is_overridden() -> None:
+    study = load_study(HER2, ("study.rule_sets.primary.gap_days=60", "site.out=elsewhere"))
+    assert study.rule_sets["window_0"].gap_days == 60
+    assert study.rule_sets["window_0"].combination_window_days == 0
+    assert study.rule_sets["gap_120"].gap_days == 120
+    assert study.rule_sets["gap_120"].companions == {"pertuzumab": {"trastuzumab": 90}}
+    assert len(study.rule_sets) == 10
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("study.peroid=1", "unknown key peroid; did you mean period?"),
+        ("study.rule_sets.primary.gap_dayz=1", "unknown key rule_sets.primary.gap_dayz; did you mean gap_days?"),
+        ("study.cohort.tumor.icd10=1", "unknown key cohort.tumor; did you mean tumour?"),
+        ("study.cohort.index=first", "cohort.index: Input should be"),
+        ("study.rule_sets.primary.gap_days=0", "rule_sets.primary.gap_days"),
+        ("study.rule_sets.primary.index_lead_days=91", "index_lead_days must not exceed gap_days"),
+        ("study.rule_sets.primary.excludes={lapatinib: [tucatinib], tucatinib: [lapatinib]}", "cyclic"),
+        ("study.period.index_until=2000-01-01", "does not hold"),
+        ("study.drugs.line_defining=[trastuzumap]", "trastuzumap is not in conf/drugs.yaml; did you mean trastuzumab?"),
+        ("study.drugs.classes=[chemo]", "no substance has the class chemo"),
+        ("study.strata=[hospital]", "strata.0"),
+        ("gap_days=3", "write study.KEY=VALUE or site.KEY=VALUE"),
+        ("study.name", "write study.KEY=VALUE or site.KEY=VALUE"),
+        ("study.name=[", "not valid YAML"),
+        ("study.name.first=x", "name is not a section"),
+        ("study.rule_sets={other: {}}", "one named primary"),
+    ],
+)
+def test_what_is_wrong_is_said(override: str, says: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_study(HER2, (override,))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(None, "no such file"), (b"a: [", "line"), (b"- a", "not a mapping"), (b"\xff\xfe", "UTF-8")],
+)
+def test_files_that_are_no_configuration(tmp_path: Path, content: bytes | None, says: str) -> None:
+    path = tmp_path / "site.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=says):
+        load_site(path)
+
+
+def test_paths_of_a_site_file_are_relative_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "site.yaml"
+    path.parent.mkdir()
+    path.write_text(
+        "country: conformed\nwarehouse: s3a://bucket/w\nout: ../out\nlife_table: life.csv\n"
+        "inputs: {person: {path: person.csv}}\nspark: {spark.ui.enabled: false}\n"
+    )
+    site = load_site(path)
+    assert site.warehouse == "s3a://bucket/w"
+    assert site.out == str(tmp_path / "out")
+    assert site.inputs["person"].path == str(tmp_path / "deep" / "person.csv")
+    assert site.inputs["life_table"].path == str(tmp_path / "deep" / "life.csv")
+    assert site.spark == {"spark.ui.enabled": "false"}
+
+
+def test_every_code_of_the_drug_list_means_one_thing() -> None:
+    drugs = load_drugs()
+    assert drugs.products["pertuzumab_trastuzumab_sc"].substances == ("pertuzumab", "trastuzumab")
+    assert set(drugs.substances["trastuzumab"].atc) == {"L01XC03", "L01FD01"}
+
+
+@pytest.mark.parametrize("path", sorted((conf_folder() / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_studies_load(path: Path) -> None:
+    assert load_study(path).name == path.stem
