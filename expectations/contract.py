@@ -1,4 +1,4 @@
-"""The rules that follow from a table's contract: what may not be missing, which codes there are, what is unique."""
+"""The rules that follow from a table's contract."""
 
 from __future__ import annotations
 
@@ -7,15 +7,25 @@ from pyspark.sql import functions as F
 from expectations.rule import Rule
 from schemas import Column, Table
 
+PSEUDONYM = "^[0-9a-f]{32}$"
+
 
 def contract_rules(table: Table) -> list[Rule]:
-    """One rule per column that may not be missing and per column with codes."""
+    """What may not be missing, which codes there are, that identifiers are pseudonyms, that precision has a date.
+
+    That the key is unique, that there are rows and which columns there are is no matter of one row: see
+    expectations/suite.py.
+    """
     rules = []
     for column in table.columns:
         if not column.nullable:
             rules.append(_present(column))
         if column.codes:
             rules.append(_coded(column))
+        if column.identifies:
+            rules.append(_pseudonym(column))
+        if column.name.endswith("_precision"):
+            rules.append(_has_date(column))
     return rules
 
 
@@ -25,3 +35,16 @@ def _present(column: Column) -> Rule:
 
 def _coded(column: Column) -> Rule:
     return Rule(f"{column.name} is one of its codes", lambda _: ~F.col(column.name).isin(*column.codes))
+
+
+def _pseudonym(column: Column) -> Rule:
+    return Rule(f"{column.name} is a pseudonym", lambda _: ~F.col(column.name).rlike(PSEUDONYM))
+
+
+def _has_date(column: Column) -> Rule:
+    date = column.name.removesuffix("_precision")
+    return Rule(
+        f"{column.name} is only where {date} is",
+        lambda _: F.col(column.name).isNotNull() & F.col(date).isNull(),
+        "warning",
+    )

@@ -1,4 +1,4 @@
-"""What an expectation is here: a condition on a row that must not hold, its severity, and how often it may."""
+"""What an expectation is here: a condition that no row may meet, its severity, and the share of rows that still may."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 Severity = Literal["critical", "warning"]
-Context = Mapping[str, Any]  # study (or None), delivery (YYYY-MM-DD), tables (name -> DataFrame)
+Context = Mapping[str, Any]
+"""`study` (jobs.config.Study, or None), `delivery` (YYYY-MM-DD) and `tables` (name -> DataFrame, those at hand)."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """`violates` gives a boolean column (NULL: no violation). At most `share` of the rows may violate it."""
+    """`name` says what holds. `violates` gives a boolean column that is true where it does not (NULL: it does).
+
+    At most `share` of the table's rows may violate the rule.
+    """
 
     name: str
     violates: Callable[[Context], Column]
@@ -23,10 +27,19 @@ class Rule:
     share: float = 0.0
 
 
+def unprepared(frame: DataFrame, _: Context) -> DataFrame:
+    """The table as it is."""
+    return frame
+
+
 @dataclass(frozen=True)
 class Expectations:
-    """The rules of one table beyond its contract; `prepare` adds the columns of other rows or tables they need."""
+    """The rules of one table beyond its contract.
+
+    `prepare` adds the columns of other rows or other tables that they need. It keeps the rows; where a table is not
+    at hand it adds columns that violate nothing.
+    """
 
     table: str
-    rules: tuple[Rule, ...] = ()
-    prepare: Callable[[DataFrame, Context], DataFrame] = lambda frame, _: frame
+    rules: tuple[Rule, ...]
+    prepare: Callable[[DataFrame, Context], DataFrame] = unprepared

@@ -41,9 +41,7 @@ class Step:
     remains: Column
 
 
-def build_cohort(
-    tables: Mapping[str, DataFrame], study: Study, drugs: Drugs, country: str | None = None
-) -> DataFrame:
+def build_cohort(tables: Mapping[str, DataFrame], study: Study, drugs: Drugs, country: str | None = None) -> DataFrame:
     """The study's people: one row per person (schemas: cohort).
 
     `tables` are conformed tables by name; `person` and `tumour` must be there, the others need not. National drug
@@ -69,8 +67,10 @@ def build_attrition(tables: Mapping[str, DataFrame], study: Study, drugs: Drugs)
     """
     steps = _steps(study)
     numbers = range(len(steps))
-    by_person = _selection(tables, study, steps).groupBy("person_id").agg(
-        *(F.sum((F.col("passed") >= number).cast("bigint")).alias(f"rows_{number}") for number in numbers)
+    by_person = (
+        _selection(tables, study, steps)
+        .groupBy("person_id")
+        .agg(*(F.sum((F.col("passed") >= number).cast("bigint")).alias(f"rows_{number}") for number in numbers))
     )
     totals = by_person.agg(
         *(F.coalesce(F.sum(f"rows_{number}"), F.lit(0)).alias(f"rows_{number}") for number in numbers),
@@ -188,8 +188,14 @@ def _annotate(tables: Mapping[str, DataFrame], study: Study) -> DataFrame:
     of_person = tumours.withColumn("eligible", eligible).withColumn(
         "first_diagnosis", F.min(F.when(F.col("eligible"), F.col("diagnosis_date"))).over(_person())
     )
-    indexed = of_person.transform(_with_first_spread, tables, study) if study.cohort.index == "metastasis" else (
-        of_person.withColumns({"index_date": F.col("first_diagnosis"), "spread_tumour_id": F.lit(None).cast("string")})
+    indexed = (
+        of_person.transform(_with_first_spread, tables, study)
+        if study.cohort.index == "metastasis"
+        else (
+            of_person.withColumns(
+                {"index_date": F.col("first_diagnosis"), "spread_tumour_id": F.lit(None).cast("string")}
+            )
+        )
     )
     return (
         indexed.withColumn("is_index_tumour", _is_index_tumour())
@@ -270,9 +276,7 @@ def _with_first_spread(tumours: DataFrame, tables: Mapping[str, DataFrame], stud
         counted = F.filter(
             "recurrences", lambda event: event["tumour_id"].isNull() | F.array_contains(of_kind, event["tumour_id"])
         )
-        first.append(
-            F.array_min(F.transform(counted, lambda event: _spread(event["event_date"], event["tumour_id"])))
-        )
+        first.append(F.array_min(F.transform(counted, lambda event: _spread(event["event_date"], event["tumour_id"]))))
     hospital = study.cohort.spread_from_hospital
     if hospital is not None and "hospital_diagnosis" in tables:
         coded = tables["hospital_diagnosis"].where(starts_with("icd10", hospital.icd10))
@@ -434,9 +438,7 @@ def _with_prior_treatment(cohort: DataFrame, given: DataFrame) -> DataFrame:
     )
 
 
-def _with_comorbidity(
-    cohort: DataFrame, tables: Mapping[str, DataFrame], study: Study, people: DataFrame
-) -> DataFrame:
+def _with_comorbidity(cohort: DataFrame, tables: Mapping[str, DataFrame], study: Study, people: DataFrame) -> DataFrame:
     """Adds comorbidity_index, NULL where its look-back was not observed."""
     rules = study.cohort
     if rules.comorbidity is None or "hospital_diagnosis" not in tables:

@@ -65,8 +65,10 @@ def build_unresolved_codes(
     """
     rows = drug_rows(tables, cohort).where((F.col("code_system") != "atc") | starts_with("code", drugs.watch))
     unknown = with_substance(rows, code_frame(cohort.sparkSession, drugs, country), how="left_anti")
-    by_person = _of_people(unknown, cohort).groupBy("source", "code_system", "code", "person_id").agg(
-        F.count(F.lit(1)).alias("n")
+    by_person = (
+        _of_people(unknown, cohort)
+        .groupBy("source", "code_system", "code", "person_id")
+        .agg(F.count(F.lit(1)).alias("n"))
     )
     counted = by_person.groupBy("source", "code_system", "code").agg(
         F.sum("n").alias("n"), F.count(F.lit(1)).alias("persons")

@@ -184,7 +184,13 @@ def _cohort_parts(run: Run) -> Any:
     study = run.the_study
     comorbidity = cohort.comorbidity_fingerprint(study)
     lead = study.rule_sets["primary"].index_lead_days
-    return [_study_parts("period", "cohort", "drugs")(run), lead, run.drugs.fingerprint(), comorbidity, run.site.country]
+    return [
+        _study_parts("period", "cohort", "drugs")(run),
+        lead,
+        run.drugs.fingerprint(),
+        comorbidity,
+        run.site.country,
+    ]
 
 
 def _exposures_parts(run: Run) -> Any:
@@ -255,7 +261,7 @@ def _gate(table: str, run: Run) -> list[str]:
     context = {
         "study": run.study,
         "delivery": run.delivery,
-        "tables": {name: run.read(name) for name in ("person", "cohort") if name in run.versions},
+        "tables": {name: run.read(name) for name in ("person", "tumour", "cohort") if name in run.versions},
     }
     outcomes = check_table(table, run.read(table), context)
     raise_if_critical(table, outcomes)
@@ -323,14 +329,20 @@ def find_or_run(stage: Stage, run: Run, lock: Lock | None) -> StageRecord:
     return StageRecord(stage.name, wanted, outcome, versions, rows)
 
 
+def _collected(run: Run, table: str) -> pd.DataFrame:
+    """A table of counts in the order of its key."""
+    collected: pd.DataFrame = run.read(table).toPandas()
+    return collected.sort_values(list(TABLES[table].key), ignore_index=True)
+
+
 def _frames(run: Run) -> dict[str, pd.DataFrame]:
-    return {name: run.read(name).toPandas().sort_values(list(FRAMES[name].key), ignore_index=True) for name in FRAMES}
+    return {name: _collected(run, name) for name in FRAMES}
 
 
 def _small_tables(run: Run) -> dict[str, pd.DataFrame]:
     """The tables of counts that the report shows beside the frames."""
     names = [name for name in ("ledger", "unknown_codes", "unresolved_codes", "line_counts") if name in run.versions]
-    return {name: run.read(name).toPandas().sort_values(list(TABLES[name].key), ignore_index=True) for name in names}
+    return {name: _collected(run, name) for name in names}
 
 
 def _manifest(run: Run, records: list[StageRecord]) -> Manifest:
@@ -345,7 +357,7 @@ def _manifest(run: Run, records: list[StageRecord]) -> Manifest:
         synthetic=run.site.synthetic,
         configuration=configuration,
         configuration_hash=fingerprint(configuration),
-        inputs={f"{run.schema(table)}.{table}": version for table, version in run.versions.items()},
+        inputs={f"{run.schema(table)}.{table}": str(version) for table, version in run.versions.items()},
         stages=records,
         counts={table: rows for table, rows in run.rows.items() if table not in FRAMES},
         warnings=[warning for stage in STAGES for warning in run.warnings.get(stage, [])],

@@ -62,8 +62,8 @@ def _kernel(rules: table.LineRules) -> Callable[[Batches], Batches]:
         schema = record_schema()
         for part in (lines, counts):
             columns = [
-                part[field.name].cast(field.type) if field.name in part.column_names else pa.nulls(len(part), field.type)
-                for field in schema
+                part[f.name].cast(f.type) if f.name in part.column_names else pa.nulls(len(part), f.type)
+                for f in schema
             ]
             yield from pa.table(columns, schema=schema).to_batches(max_chunksize=50_000)
 
@@ -85,7 +85,8 @@ def build_line_records(cohort: DataFrame, exposures: DataFrame, study: Study, pa
 
     rules = table.LineRules.of(study)
     rows = _narrow_rows(cohort, exposures, rules).repartition(partitions, "person_id")
-    fields = [*TABLES["treatment_lines"].struct(), *TABLES["line_counts"].struct()[1:]]
+    counts = [field for field in TABLES["line_counts"].struct().fields if field.name in COUNT_COLUMNS]
+    fields = [*TABLES["treatment_lines"].struct().fields, *counts]
     return rows.mapInArrow(_kernel(rules), T.StructType(fields))
 
 

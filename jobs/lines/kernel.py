@@ -6,13 +6,14 @@ The rules and their words are those of docs/treatment_lines.md. Days are integer
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int32]
 Masks = npt.NDArray[np.int64]
+Mask = int | np.int64
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 SWITCH, GAP, FOLLOW_UP = 0, 1, 2
@@ -49,16 +50,17 @@ def compiled(function: Function) -> Function:
     import numba
 
     try:
-        return numba.njit(cache=True, nogil=True)(function)  # type: ignore[no-any-return]
+        return cast(Function, numba.njit(cache=True, nogil=True)(function))
     except RuntimeError:
-        return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
+        return cast(Function, numba.njit(nogil=True)(function))
 
 
 @compiled
-def _size(mask: int, n: int) -> int:
+def _size(mask: Mask, n: int) -> int:
     count = 0
     for s in range(n):
-        count += mask >> s & 1
+        if mask >> s & 1:
+            count += 1
     return count
 
 
@@ -67,9 +69,9 @@ def _close(
     lines: npt.NDArray[np.int64],
     at: int,
     person: int,
-    regimen: int,
-    held: int,
-    refused: int,
+    regimen: Mask,
+    held: Mask,
+    refused: Mask,
     counts: npt.NDArray[np.int64],
     n: int,
 ) -> int:
@@ -137,7 +139,7 @@ def fold_person(
     regimen = held = refused = np.int64(0)
     line_gap = gap
     row = first_row
-    day = -FAR
+    day: Any = -FAR
     while True:
         while row < last_row:
             s = substance[row]
@@ -147,7 +149,7 @@ def fold_person(
                 row += 1
             else:
                 break
-        following = FAR
+        following: Any = FAR
         if row < last_row:
             following = min(following, given_from[row])
         if carried:
@@ -231,9 +233,9 @@ def fold_person(
                             joins = bool(held & bit) and day < cover_before[s] + window
                             if not joins:
                                 for other in range(n):
-                                    if regimen >> other & 1 and companion[s, other] >= 0:
-                                        if day <= start + companion[s, other]:
-                                            joins = True
+                                    days = companion[s, other]
+                                    if regimen >> other & 1 and days >= 0 and day <= start + days:
+                                        joins = True
                         if not joins:
                             all_join = False
                 if all_join:

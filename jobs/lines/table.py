@@ -115,12 +115,12 @@ def fold_rows(rows: pa.Table, rules: LineRules) -> tuple[pa.Table, pa.Table]:
     last = events["last"].to_numpy()[order]
     until = events["until"].to_numpy()[order]
 
-    def part(chosen: npt.NDArray[np.bool_], base: int) -> tuple[npt.NDArray[np.int64], ...]:
-        columns = (np.ascontiguousarray(c[chosen]).astype(np.int32) for c in (what - base, first_day, last, until))
-        return (_starts(codes[chosen], len(ids)), *columns)
+    def part(chosen: npt.NDArray[np.bool_], base: int) -> list[kernel.Ints]:
+        return [np.ascontiguousarray(c[chosen], np.int32) for c in (what - base, first_day, last, until)]
 
-    starts, substance, given_from, given_to, covered = part(defining, 0)
-    class_starts, class_, class_from, _, class_until = part(~defining, CLASS)
+    starts, class_starts = _starts(codes[defining], len(ids)), _starts(codes[~defining], len(ids))
+    substance, given_from, given_to, covered = part(defining, 0)
+    class_, class_from, _, class_until = part(~defining, CLASS)
     parts, counts = [], []
     for name, rule in rules.rule_sets.items():
         counted = np.zeros(len(kernel.COUNTED), np.int64)
@@ -134,9 +134,9 @@ def fold_rows(rows: pa.Table, rules: LineRules) -> tuple[pa.Table, pa.Table]:
         counts += [(name, what_, int(n)) for what_, n in zip(kernel.COUNTED, counted, strict=True)]
     columns = list(zip(*counts, strict=True)) if counts else [(), (), ()]
     schema = TABLES["line_counts"].arrow()
-    count_table = pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     empty = TABLES["treatment_lines"].arrow().empty_table()
-    return pa.concat_tables([empty, *parts]), count_table
+    return pa.concat_tables([empty, *parts]), pa.table(arrays, schema=schema)
 
 
 def _line_table(

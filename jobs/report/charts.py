@@ -29,7 +29,9 @@ def survival_chart(title: str, curves: Sequence[tuple[str, Curve]], until_day: f
     """
     shown = [(shortened(name, LABEL_CHARACTERS), curve) for name, curve in curves if curve.n]
     tick, last = _time_axis([curve for _, curve in shown], until_day)
-    left = 34 + max([text_width("at risk", SIZE), *(text_width(name, SIZE) for name, _ in shown)])
+    names = max([text_width("at risk", SIZE), *(text_width(name, SIZE) for name, _ in shown)])
+    most = max([curve.n for _, curve in shown], default=0)
+    left = 38 + names + text_width(f"{most:,}", SIZE) / 2  # the first number stands below day 0
     bottom = TOP + PLOT_HEIGHT
 
     def x(day: float) -> float:

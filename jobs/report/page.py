@@ -34,23 +34,24 @@ TOP_REGIMENS = 6
 TOP_FLOW_REGIMENS = 4
 TOP_SUBSTANCES = 12
 FORMAL_CODE = re.compile(r"[A-Z][A-Z0-9]{1,9}")
-NAMES = {
-    "all": "everyone",
+VARIABLES = {
     "age_at_index": "age at index",
     "age_group": "age at index, years",
-    "at_most": "at most",
-    "index_kind": "kind of index",
-    "index_year": "year of index",
-    "receptor": "hormone receptors",
-    "receptor_disagrees": "tumours disagree on receptors",
     "comorbidity_index": "Charlson index",
     "disease_free_time": "from diagnosis to index",
+    "index_kind": "kind of index",
+    "index_year": "year of index",
     "prior_treatment": "treated before index",
+    "receptor": "hormone receptors",
+    "receptor_disagrees": "tumours disagree on receptors",
     "time_since_prior": "last treated before index",
-    "treated": "treatment",
-    "no_information": "no treatment information",
-    "lower_quartile": "lower quartile",
-    "upper_quartile": "upper quartile",
+    "treated": "treated or not",
+}
+LEVEL_NAMES = {
+    "all": "everyone",
+    "hormone_negative": "negative",
+    "hormone_positive": "positive",
+    "no_information": "no information",
 }
 
 
@@ -130,7 +131,7 @@ def render_report(
         gap=_gap(study.rule_sets[PRIMARY]),
         duration_charts=_line_charts("Still on line {}", duration_curves, until),
         index_charts=_index_charts(index_curves, study, until),
-        line_charts=_line_charts("From the start of line {}", line_curves, until),
+        line_charts=_line_charts("Survival from the start of line {}", line_curves, until),
         compares_treated="treated" in study.strata,
         medians=_medians({**index_curves, **line_curves}),
         uptake=_uptake(frames["frame_uptake"], study),
@@ -144,7 +145,15 @@ def render_report(
 
 
 def _spaced(name: str) -> str:
-    return NAMES.get(name, name.replace("_", " "))
+    return name.replace("_", " ")
+
+
+def _variable(name: str) -> str:
+    return VARIABLES.get(name, _spaced(name))
+
+
+def _level(name: str) -> str:
+    return LEVEL_NAMES.get(name, _spaced(name))
 
 
 def _regimen(name: str, study: Study) -> str:
@@ -215,11 +224,11 @@ def _characteristics(table: pd.DataFrame) -> Table:
             said = ["–" if pd.isna(middle) else f"{middle:g} ({low:g} to {high:g})" for low, middle, high in of_group]
             rows.append(["age at index, median (quartiles)", *said])
             continue
-        rows.append([HEAD, _spaced(variable)])
+        rows.append([HEAD, _variable(variable)])
         for level in levels:
             counts = [(cells[group, variable, level].n, people[group]) for group in groups]
-            rows.append([_spaced(level), *(f"{_count(n)} ({_share(n, of)})" for n, of in counts)])
-    columns = [Column("", False), *(Column(f"{_spaced(group)}, n = {people[group]:,}") for group in groups)]
+            rows.append([_level(level), *(f"{_count(n)} ({_share(n, of)})" for n, of in counts)])
+    columns = [Column("", False), *(Column(f"{_level(group)}, n = {people[group]:,}") for group in groups)]
     caption = (
         "People of the study, by whether they have a line under the primary rule set. Percentages are of the column."
     )
@@ -304,9 +313,9 @@ def _lines(starts: pd.DataFrame, durations: pd.DataFrame, informed: int, study: 
 def _index_charts(curves: Mapping[Slice, Curve], study: Study, until: float) -> list[dict[str, Any]]:
     charts = []
     for stratum in (ALL, *study.strata):
-        shown = [(_spaced(key.level), curve) for key, curve in curves.items() if key.stratum == stratum and curve.n]
+        shown = [(_level(key.level), curve) for key, curve in curves.items() if key.stratum == stratum and curve.n]
         if shown:
-            title = "Survival from index" + ("" if stratum == ALL else f", by {_spaced(stratum)}")
+            title = "Survival from index" + ("" if stratum == ALL else f", by {_variable(stratum)}")
             charts.append({"title": title, "stratum": stratum, "svg": survival_chart(title, shown, until)})
     return charts
 
@@ -315,7 +324,7 @@ def _line_charts(title: str, curves: Mapping[Slice, Curve], until: float) -> lis
     return [
         {
             "title": title.format(key.line_number),
-            "svg": survival_chart(title.format(key.line_number), [("", curve)], until),
+            "svg": survival_chart(title.format(key.line_number), [("everyone", curve)], until),
         }
         for key, curve in curves.items()
         if curve.n
@@ -326,11 +335,14 @@ def _medians(curves: Mapping[Slice, Curve]) -> Table:
     rows: list[list[str]] = []
     heading = ""
     for row in survival_medians(curves).itertuples():
-        said = f"from the start of line {row.line_number}" if row.line_number else f"from index: {_spaced(row.stratum)}"
-        if said != heading and row.stratum != ALL:
+        name, said = (
+            (f"line {row.line_number}", "from the start of") if row.line_number else (_level(row.level), "from index")
+        )
+        if not row.line_number and row.stratum != ALL:
+            said = f"from index: {_variable(row.stratum)}"
+        if said != heading:
             rows.append([HEAD, said])
         heading = said
-        name = said if row.stratum == ALL else _spaced(row.level)
         rows.append([name, _count(row.n), _count(row.events), _with_limits(row)])
     columns = [Column("", False), Column("people"), Column("deaths"), Column("median days (limits)")]
     return Table("Median survival, Kaplan-Meier.", columns, rows)

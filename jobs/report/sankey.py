@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from jobs.report.svg import COLOURS, GREY, drawing, element, text
 from schemas.frames import UNTREATED
@@ -28,7 +28,9 @@ END_COLOURS = {
     "died": "#1a1a1a",
 }
 
-COLUMN, BAR, TOP, FLOW = 196, 12, 34, 330
+LEAVING = "#b0b0b0"  # bands to what is no line
+
+COLUMN, BAR, TOP, FLOW = 196, 12, 34, 400
 SIZE, LEADING, BETWEEN = 12, 14, 9
 LABEL_CHARACTERS = 25
 
@@ -41,7 +43,7 @@ class Node:
     kind: str
     name: str
     n: int = 0
-    label: list[str] = field(default_factory=list)
+    label: list[Markup | str] = field(default_factory=list)
     y: float = 0.0
     sent: float = 0.0
     received: float = 0.0
@@ -108,7 +110,8 @@ def sankey(
         y1, y2 = starts[number], target.y + per_person * target.received
         target.received += n
         said = f"{_plain(source, named, start)} → {_plain(target, named, start)}: {n:,}"
-        body.append(_ribbon(_x(source) + BAR, y1, _x(target), y2, per_person * n, said, _colour(target, colours)))
+        colour = _colour(target, colours) if target.kind in ("regimen", "further") else LEAVING
+        body.append(_ribbon(_x(source) + BAR, y1, _x(target), y2, per_person * n, said, colour))
     for nodes in columns:
         body.append(text(_x(nodes[0]), 16, _heading(nodes[0].column, len(columns)), class_="head"))
         for node in nodes:
@@ -117,8 +120,7 @@ def sankey(
             body.append(element("rect", fill=_colour(node, colours), **bar))
             top = node.y + (per_person * node.n - LEADING * len(node.label)) / 2 + SIZE - 1
             for line, said in enumerate(node.label):
-                kind = "halo strong" if line == len(node.label) - 1 else "halo"
-                body.append(text(_x(node) + BAR + 5, top + LEADING * line, said, class_=kind, font_size=SIZE))
+                body.append(text(_x(node) + BAR + 5, top + LEADING * line, said, class_="halo", font_size=SIZE))
     return drawing("Flow of people through the lines of treatment", COLUMN * len(columns), height + 12, body)
 
 
@@ -174,12 +176,14 @@ def _plain(node: Node, named: Callable[[str], str], start: str) -> str:
     return named(node.name) if node.kind == "regimen" else node.name
 
 
-def _label(node: Node, named: Callable[[str], str], medians: Mapping[tuple[int, str], str], start: str) -> list[str]:
+def _label(
+    node: Node, named: Callable[[str], str], medians: Mapping[tuple[int, str], str], start: str
+) -> list[Markup | str]:
     said = _plain(node, named, start)
     median = medians.get((node.column, node.name), "") if node.kind == "regimen" else ""
-    number = f"{node.n:,}" + (f" · {median}" if median else "")
+    number = element("tspan", f"{node.n:,}", class_="strong") + (f" · {median}" if median else "")
     if node.kind == "end":
-        return [f"{said} {number}"]
+        return [escape(f"{said} ") + number]
     return [*textwrap.wrap(said, LABEL_CHARACTERS, max_lines=2, placeholder=" …"), number]
 
 

@@ -6,17 +6,31 @@ from pathlib import Path
 
 import pandas as pd
 
+from schemas.frames import ALL, PRIMARY
+
+TOP_REGIMENS = 3
+
 
 def main_table(results: Path) -> str:
-    """Lines of the primary rule set: how many started each, its most common regimens, the median days on it."""
-    starts = pd.read_csv(results / "line_starts.csv", keep_default_na=False)
-    durations = pd.read_csv(results / "line_durations.csv")
-    starts, durations = (table[table["rule_set"] == "primary"] for table in (starts, durations))
-    medians = durations.set_index(["line_number", "regimen"])["median_days"]
-    said = ["line  regimen                                      people   median days"]
-    for number, of_line in starts.groupby("line_number"):
-        for row in of_line.head(4).itertuples():
-            median = medians.get((number, row.regimen))
-            days = "not reached" if median is None or pd.isna(median) else f"{median:.0f}"
-            said.append(f"{number:<5} {row.regimen:<44} {row.n:>6,} {days:>13}")
+    """Of each line of the primary rule set in `results`: how many started it, its most common regimens, and both
+    medians of days on it."""
+    starts, durations = (
+        pd.read_csv(
+            results / f"{name}.csv", keep_default_na=False, na_values={"median_days": "", "median_naive_days": ""}
+        )
+        for name in ("line_starts", "line_durations")
+    )
+    starts = starts[(starts["rule_set"] == PRIMARY) & (starts["n"] > 0)]
+    table = starts.merge(durations.drop(columns="n"), how="left", on=["rule_set", "line_number", "regimen"])
+    said = [f"{'line':<4}  {'regimen':<46} {'started':>8} {'median days':>12} {'plain median':>13}"]
+    for number, of_line in table.groupby("line_number"):
+        for row in of_line.head(TOP_REGIMENS + 1).itertuples():
+            line = str(number) if row.regimen == ALL else ""
+            name = "all regimens" if row.regimen == ALL else f"  {row.regimen.replace('_', ' ')}"
+            medians = [_days(row.median_days), _days(row.median_naive_days)]
+            said.append(f"{line:<4}  {name:<46} {row.n:>8,} {medians[0]:>12} {medians[1]:>13}")
     return "\n".join(said)
+
+
+def _days(value: float) -> str:
+    return "-" if pd.isna(value) else f"{value:,.0f}"

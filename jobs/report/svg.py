@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 # Okabe and Ito (2008), told apart with any colour vision; without their yellow, which is too light on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 GREY = "#8a8a8a"
-CHARACTER = 0.56  # mean width of a character, in font sizes
+CHARACTER = 0.6  # mean width of a character, in font sizes
 
 Points = Sequence[tuple[float, float]]
 
@@ -25,7 +25,7 @@ def element(name: str, content: Markup | str = "", /, **attributes: str | float)
     return Markup("<{0}{1}>{2}</{0}>").format(name, said, escape(content))
 
 
-def text(x: float, y: float, said: str, /, **attributes: str | float) -> Markup:
+def text(x: float, y: float, said: Markup | str, /, **attributes: str | float) -> Markup:
     """A line of text at its baseline."""
     return element("text", said, x=x, y=y, **attributes)
 

@@ -153,7 +153,10 @@ def _annotate_life_table(frame: DataFrame, _: Site) -> DataFrame:
     probability = F.col("probability_of_death").try_cast("double")
     wrong = [reason(number.isNull(), f"impossible_number:{name}") for name, number in numbers.items()]
     outside = probability.isNull() | ~probability.between(0, 1)
-    wrong += [reason(outside, "impossible_number:probability_of_death"), unknown_code("sex", {"female": "", "male": ""})]
+    wrong += [
+        reason(outside, "impossible_number:probability_of_death"),
+        unknown_code("sex", {"female": "", "male": ""}),
+    ]
     typed = {f"typed_{name}": column for name, column in {**numbers, "probability_of_death": probability}.items()}
     return frame.withColumns({**typed, "reasons": with_reasons(*wrong)})
 
@@ -182,12 +185,15 @@ def _person(accepted: Mapping[str, DataFrame]) -> DataFrame:
     last_contact = accepted["hospital"].groupBy("person_id").agg(F.max("start_date").alias("last_contact"))
     registered = _first_per_person(
         accepted["deaths"].select(
-            "person_id", F.col("death_date").alias("registered"), F.col("death_precision").alias("registered_precision"),
-            "source_file", "source_row", F.lit(1).alias("priority"),
+            "person_id", F.col("death_date").alias("registered"),
+            F.col("death_precision").alias("registered_precision"), "source_file", "source_row",
+            F.lit(1).alias("priority"),
         )
     ).select("person_id", "registered", "registered_precision")  # fmt: skip
     died = F.coalesce("registered", "death_date")
-    precision = F.when(F.col("registered").isNotNull(), F.col("registered_precision")).otherwise(F.col("death_precision"))
+    precision = F.when(F.col("registered").isNotNull(), F.col("registered_precision")).otherwise(
+        F.col("death_precision")
+    )
     in_month = F.trunc("last_contact", "month") == F.trunc(died, "month")
     not_before_contact = F.when((precision == "month") & in_month, F.greatest(died, "last_contact")).otherwise(died)
     return (

@@ -11,7 +11,7 @@ import pandas as pd
 
 from jobs.survival.kaplan_meier import Curve, kaplan_meier, median, plain_quantile
 from schemas import TABLES
-from schemas.frames import ALL, GROUPS, LEVELS
+from schemas.frames import ALL, GROUPS, LEVELS, UNKNOWN
 
 if TYPE_CHECKING:
     from jobs.config import Study
@@ -131,7 +131,9 @@ def levels_of(variable: str, study: Study, seen: Iterable[str] = ()) -> list[str
         known = ("de_novo", "relapse") if study.cohort.index == "metastasis" else ("diagnosis",)
     elif variable in ("sex", "receptor"):
         known = TABLES["cohort"].column(variable).codes
-    return [*known, *sorted(set(seen) - set(known))]
+    elif variable.startswith("at_most_"):
+        known = ("yes", "no", UNKNOWN)
+    return [*known, *sorted(set(seen) - set(known), key=lambda level: (level == UNKNOWN, level))]
 
 
 def survival_curves(frame: pd.DataFrame, study: Study, outcome: str) -> dict[Slice, Curve]:

@@ -11,9 +11,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from jobs.synthetic.population import (
-    COVERED_UNTIL, STUDY_END, Dose, Person, draw_population, follow_up,
-)  # fmt: skip
+from jobs.synthetic.population import STUDY_END, Dose, Person, draw_population, follow_up
 
 DELIVERY = date(2023, 6, 30)
 KEY = "synthetic-registers-only-this-key-protects-nobody"
@@ -204,8 +202,10 @@ BAD = {  # file -> changed cells of a copied row, and the reason the row is held
     "h_prescriptions": [({"lopeNr": ""}, "missing_identifier")],
     "deaths": [({"doddato": "18500101"}, "death_before_birth")],
 }
-ID_COLUMN = {"cancer": "P_lopenr", "recurrence": "P_lopenr", "hospital": "lopenr", "prescriptions": "Pasient_Lopenummer",
-             "h_prescriptions": "lopeNr", "deaths": "lopenr"}  # fmt: skip
+ID_COLUMN = {
+    "cancer": "P_lopenr", "recurrence": "P_lopenr", "hospital": "lopenr", "deaths": "lopenr",
+    "prescriptions": "Pasient_Lopenummer", "h_prescriptions": "lopeNr",
+}  # fmt: skip
 
 
 def _with_faults(random: np.random.Generator, name: str, rows: list[Row], spare: int) -> tuple[list[Row], Row]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 
@@ -96,7 +97,7 @@ def draw_population(persons: int, seed: int) -> list[Person]:
     return people
 
 
-def _plus(day: date, days: float) -> date:
+def _plus(day: date, days: float | np.integer[Any]) -> date:
     return day + timedelta(days=int(days))
 
 
@@ -137,7 +138,9 @@ def _draw_treated(random: np.random.Generator, first: list[tuple[str, ...]]) -> 
                for _ in range(more - fewer)]  # fmt: skip
     random.shuffle(lengths)
     # Nobody repeats trastuzumab emtansine as a second line, so its share is drawn among the others.
-    second = [place for place, length in enumerate(lengths) if length > 1 and "trastuzumab_emtansine" not in first[place]]
+    second = [
+        place for place, length in enumerate(lengths) if length > 1 and "trastuzumab_emtansine" not in first[place]
+    ]
     emtansine = set(random.permutation(second)[:SECOND_EMTANSINE].tolist())
     people, carried = [], 0
     for place, (regimen, length) in enumerate(zip(first, lengths, strict=True)):
@@ -147,7 +150,9 @@ def _draw_treated(random: np.random.Generator, first: list[tuple[str, ...]]) -> 
     return people
 
 
-def _next_regimen(random: np.random.Generator, before: list[tuple[str, ...]], second_emtansine: bool) -> tuple[str, ...]:
+def _next_regimen(
+    random: np.random.Generator, before: list[tuple[str, ...]], second_emtansine: bool
+) -> tuple[str, ...]:
     number = len(before) + 1
     if number == 2 and second_emtansine:
         return ("trastuzumab_emtansine",)
@@ -229,7 +234,9 @@ def _lay_out(random: np.random.Generator, regimens: list[tuple[str, ...]], carri
     if first_day > last_day:
         return None
     index = _between(random, first_day, last_day)
-    person = _person(random, age=random.normal(55, 11), index=index, region=REGIONS[int(random.choice(3, p=[0.6, 0.25, 0.15]))])
+    person = _person(
+        random, age=random.normal(55, 11), index=index, region=REGIONS[int(random.choice(3, p=[0.6, 0.25, 0.15]))]
+    )
     person.informed = True
     person.index_kind = "relapse" if carries else ""
     days_left = random.exponential(900) + 20 if random.random() < 0.93 else 30_000
@@ -391,8 +398,10 @@ def _draw_surroundings(random: np.random.Generator, persons: int) -> list[Person
     while len(people) < persons:
         people.append(
             Person(
-                "", "female" if random.random() < 0.5 else "male",
-                _between(random, date(1925, 1, 1), date(2005, 12, 31)), regions[int(random.integers(4))],
+                "",
+                "female" if random.random() < 0.5 else "male",
+                _between(random, date(1925, 1, 1), date(2005, 12, 31)),
+                regions[int(random.integers(4))],
                 index_kind="no_cancer",
             )  # fmt: skip
         )

@@ -61,7 +61,7 @@ class Cluster:
             *arguments,
         ]
         return subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=400
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=900
         )
 
 

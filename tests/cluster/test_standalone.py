@@ -13,14 +13,14 @@ from tests.cluster.conftest import CHECKOUT, Cluster
 
 pytestmark = pytest.mark.cluster
 
-PERSONS = 5_000
+PERSONS = 3_000
 STUDY = str(CHECKOUT / "conf" / "studies" / "her2_mbc.yaml")
 PSEUDONYM = re.compile(r"\b[0-9a-f]{32}\b")
 
 
 def _local(*arguments: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "jobs", *arguments], cwd=CHECKOUT, capture_output=True, text=True, timeout=400
+        [sys.executable, "-m", "jobs", *arguments], cwd=CHECKOUT, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -58,15 +58,10 @@ def test_a_cluster_and_one_process_write_the_same_results(cluster: Cluster, site
     assert list(found) == list(expected)
     assert [name for name in expected if found[name] != expected[name]] == []
 
-
-def test_no_log_of_the_cluster_names_a_person(cluster: Cluster, site: str, tmp_path: Path) -> None:
-    """A missing column stops the run; what executors and driver wrote meanwhile holds no pseudonym."""
-    done = cluster.submit("ingest", "--site", site, "--set", f"site.warehouse={tmp_path}/warehouse")
-    logs = [done.stdout, done.stderr, *(path.read_text() for path in cluster.folder.rglob("std*"))]
-    logs += [path.read_text() for path in cluster.folder.glob("*.log")]
-    assert done.returncode == 0
-    assert len(logs) > 4
-    assert [len(PSEUDONYM.findall(log)) for log in logs] == [0] * len(logs)
+    logs = [ingested.stdout, ingested.stderr, ran.stdout, ran.stderr]
+    logs += [path.read_text() for path in (*cluster.folder.glob("*.log"), *cluster.folder.rglob("std*"))]
+    assert len(logs) >= 11
+    assert sum(len(PSEUDONYM.findall(log)) for log in logs) == 0
 
 
 def test_exit_codes_pass_through_spark_submit(cluster: Cluster, site: str, tmp_path: Path) -> None:

@@ -18,7 +18,10 @@ STUDY = Study.model_validate(
         "period": {"index_from": "2012-01-01", "index_until": "2013-12-31", "follow_up_until": "2020-12-31"},
         "cohort": {"tumour": {"icd10": ["C50"]}, "index": "metastasis"},
         "drugs": {"line_defining": ["trastuzumab", "pertuzumab", "lapatinib"]},
-        "rule_sets": {"primary": {"gap_days": 90}, "long": {"gap_days": 90, "gap_days_by_substance": {"lapatinib": 200}}},
+        "rule_sets": {
+            "primary": {"gap_days": 90},
+            "long": {"gap_days": 90, "gap_days_by_substance": {"lapatinib": 200}},
+        },
         "strata": ["age_group", "region", "treated"],
         "survival": {"lines": 2},
     }

@@ -94,9 +94,7 @@ def test_latin_1_renamed_columns_and_compressed_files(spark: SparkSession, tmp_p
     text = "löpnr;född;sex;place\n1;1950-01-02;1;Malmö\n"
     with gzip.open(tmp_path / "people.csv.gz", "wb") as stream:
         stream.write(text.encode("latin-1"))
-    site = _site(
-        tmp_path, options={"sep": ";", "encoding": "ISO-8859-1"}, columns={"id": "löpnr", "born": "född"}
-    )
+    site = _site(tmp_path, options={"sep": ";", "encoding": "ISO-8859-1"}, columns={"id": "löpnr", "born": "född"})
     extracts = find_extracts(_fail, site, ADAPTER)
     row = read_extract(spark, extracts["people"], "2026-01-01").collect()[0]
     assert (row.id, row.born, row.place, row.source_row) == ("1", "1950-01-02", "Malmö", 1)

@@ -27,9 +27,7 @@ FILES = {
     "d,1,2014-02-03,C509,8500/3,distant,positive,negative,negative,histology\n",
     "recurrence.csv": "person_id,tumour_id,event_date,kind\nb,1,2014-06-01,distant\n",
     "hospital_drug.csv": "person_id,contact_id,start_date,end_date,code_system,code,route\n"
-    + "".join(
-        f"a,{day},2013-02-{day:02d},,atc,{code},iv\n" for day in (1, 22) for code in ("L01XC03", "L01XC13")
-    )
+    + "".join(f"a,{day},2013-02-{day:02d},,atc,{code},iv\n" for day in (1, 22) for code in ("L01XC03", "L01XC13"))
     + "a,30,2013-04-20,,atc,L01XC14,iv\n"
     + "b,31,2014-06-10,,atc,L01FD01,sc\n",
     "life_table.csv": "country,region,sex,year,age,probability_of_death\n"

@@ -18,7 +18,9 @@ STEPS = TABLES["attrition"].struct()
 def test_a_commit_carries_its_note_and_old_versions_stay(spark: SparkSession, tmp_path: Path) -> None:
     store = Store(spark, str(tmp_path))
     assert store.newest("study", "attrition") is None
-    first = store.overwrite("study", "attrition", spark.createDataFrame([(0, "all", 5, 6)], STEPS), {"fingerprint": "a"})
+    first = store.overwrite(
+        "study", "attrition", spark.createDataFrame([(0, "all", 5, 6)], STEPS), {"fingerprint": "a"}
+    )
     rows = spark.createDataFrame([(0, "all", 7, 8), (1, "some", 2, 2)], STEPS)
     second = store.overwrite("study", "attrition", rows, {"fingerprint": "b"})
     assert (first.version, first.fingerprint, first.rows) == (0, "a", 1)

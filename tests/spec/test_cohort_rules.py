@@ -636,13 +636,19 @@ DIAGNOSIS = [
         {"region": None},
     ),
     Case("the first diagnosis before the period: out", None, [tumour("2011-03-01"), tumour("2013-03-01")]),
-    Case("an earlier death certificate does not count", {"index_date": INDEX}, [
-        tumour("2013-03-01"), tumour("2011-03-01", basis="death_certificate")]),
+    Case(
+        "an earlier death certificate does not count",
+        {"index_date": INDEX},
+        [tumour("2013-03-01"), tumour("2011-03-01", basis="death_certificate")],
+    ),
     Case("the stage asked for", {"index_date": INDEX}, [tumour("2013-03-01", "regional")]),
     Case("another stage: out", None, [tumour("2013-03-01", "distant")]),
     Case("unknown stage: out", None, [tumour("2013-03-01", None)]),
-    Case("no second cancer where the study has none", {"follow_up_end_reason": "study_end"}, [
-        tumour("2013-03-01"), tumour("2015-01-01", icd10="C340")]),
+    Case(
+        "no second cancer where the study has none",
+        {"follow_up_end_reason": "study_end"},
+        [tumour("2013-03-01"), tumour("2015-01-01", icd10="C340")],
+    ),
 ]
 
 
@@ -665,15 +671,32 @@ def test_index_at_diagnosis_without_optional_tables(spark: SparkSession) -> None
 
 
 HOSPITAL = [
-    Case("the second contact dates the spread", {"index_date": date(2014, 6, 1), "index_kind": "relapse"},
-         [tumour("2013-03-01")], diagnoses=[("2014-05-01", "C787"), ("2014-06-01", "C795"), ("2014-07-01", "C787")]),
+    Case(
+        "the second contact dates the spread",
+        {"index_date": date(2014, 6, 1), "index_kind": "relapse"},
+        [tumour("2013-03-01")],
+        diagnoses=[("2014-05-01", "C787"), ("2014-06-01", "C795"), ("2014-07-01", "C787")],
+    ),
     Case("one contact is none: out", None, [tumour("2013-03-01")], diagnoses=[("2014-05-01", "C787")]),
-    Case("lymph nodes are no spread: out", None, [tumour("2013-03-01")],
-         diagnoses=[("2014-05-01", "C773"), ("2014-06-01", "C773")]),
-    Case("a contact before the diagnosis does not count: out", None, [tumour("2013-03-01")],
-         diagnoses=[("2012-05-01", "C787"), ("2014-06-01", "C787")]),
-    Case("an earlier recurrence stands", {"index_date": date(2014, 4, 1)}, [tumour("2013-03-01")],
-         recurrences=[("2014-04-01", "t0")], diagnoses=[("2014-05-01", "C787"), ("2014-06-01", "C787")]),
+    Case(
+        "lymph nodes are no spread: out",
+        None,
+        [tumour("2013-03-01")],
+        diagnoses=[("2014-05-01", "C773"), ("2014-06-01", "C773")],
+    ),
+    Case(
+        "a contact before the diagnosis does not count: out",
+        None,
+        [tumour("2013-03-01")],
+        diagnoses=[("2012-05-01", "C787"), ("2014-06-01", "C787")],
+    ),
+    Case(
+        "an earlier recurrence stands",
+        {"index_date": date(2014, 4, 1)},
+        [tumour("2013-03-01")],
+        recurrences=[("2014-04-01", "t0")],
+        diagnoses=[("2014-05-01", "C787"), ("2014-06-01", "C787")],
+    ),
 ]
 
 
