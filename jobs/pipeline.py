@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 Tables = dict[str, "DataFrame"]
+TABLES_AT_A_TIME = 4
 
 
 @dataclass
@@ -257,14 +259,19 @@ def _done(stage: Stage, run: Run, wanted: str) -> dict[str, Commit] | None:
 
 
 def _gate(table: str, run: Run) -> list[str]:
-    """Judge a table as written; QualityError for a critical rule. Returns the warnings."""
+    """Judge a table as written; QualityError for a critical rule, and the table counts as not done. Returns the
+    warnings."""
     context = {
         "study": run.study,
         "delivery": run.delivery,
         "tables": {name: run.read(name) for name in ("person", "tumour", "cohort") if name in run.versions},
     }
     outcomes = check_table(table, run.read(table), context)
-    raise_if_critical(table, outcomes)
+    try:
+        raise_if_critical(table, outcomes)
+    except QualityError:
+        run.store.disown(run.schema(table), table)
+        raise
     return [
         f"{table}: {outcome.rule} ({outcome.violations:,} of {outcome.rows:,} rows)"
         for outcome in outcomes
@@ -277,24 +284,24 @@ def _has_gate(table: str) -> bool:
 
 
 def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> dict[str, Commit]:
-    commits: dict[str, Commit] = {}
-    warnings: list[str] = []
-    with stage.tables(run) as tables:
-        for table in [*(name for name in tables if name != stage.marker), stage.marker]:
-            note: dict[str, Any] = {"fingerprint": fingerprint(made_of)}
-            if table == stage.marker:
-                versions = {name: commit.version for name, commit in commits.items()}
-                note |= {**made_of, "tables": versions, "warnings": warnings}
-            lock.ensure_held()
-            commit = run.store.overwrite(run.schema(table), table, tables[table], note)
-            commits[table] = commit
-            run.use(table, commit)
-            if _has_gate(table):
-                try:
-                    warnings += _gate(table, run)
-                except QualityError:
-                    run.store.disown(run.schema(table), table)
-                    raise
+    """Write the stage's tables side by side, then judge them, then write the marker."""
+    note: dict[str, Any] = {"fingerprint": fingerprint(made_of)}
+
+    def write(table: str, frame: DataFrame, note: Mapping[str, Any]) -> Commit:
+        lock.ensure_held()
+        commit = run.store.overwrite(run.schema(table), table, frame, note)
+        run.use(table, commit)
+        return commit
+
+    # Small tables cost Spark's start of a job rather than its work, so several are written at a time.
+    with stage.tables(run) as tables, ThreadPoolExecutor(TABLES_AT_A_TIME) as pool:
+        names = [name for name in tables if name != stage.marker]
+        commits = dict(zip(names, pool.map(lambda name: write(name, tables[name], note), names), strict=True))
+        judged = pool.map(lambda name: _gate(name, run), filter(_has_gate, names))
+        warnings = [warning for of_table in judged for warning in of_table]
+        versions = {name: commit.version for name, commit in commits.items()}
+        marker_note = {**note, **made_of, "tables": versions, "warnings": warnings}
+        commits[stage.marker] = write(stage.marker, tables[stage.marker], marker_note)
     run.warnings[stage.name] = warnings
     return commits
 

@@ -20,7 +20,8 @@ def main_table(results: Path) -> str:
         )
         for name in ("line_starts", "line_durations")
     )
-    starts = starts[(starts["rule_set"] == PRIMARY) & (starts["n"] > 0)]
+    is_shown = (starts["rule_set"] == PRIMARY) & (starts["n"] > 0)
+    starts = starts[is_shown & starts["line_number"].isin(durations["line_number"])]
     table = starts.merge(durations.drop(columns="n"), how="left", on=["rule_set", "line_number", "regimen"])
     said = [f"{'line':<4}  {'regimen':<46} {'started':>8} {'median days':>12} {'plain median':>13}"]
     for number, of_line in table.groupby("line_number"):
