@@ -110,7 +110,6 @@ person = Expectations(
             lambda _: F.col("emigration_date") > _last_possible("person", "death_date"),
             "warning",
         ),
-        Rule("region is known for 95 % or more", lambda _: F.col("region").isNull(), "warning", 0.05),
     ),
 )
 
@@ -261,7 +260,7 @@ life_table = Expectations(
     (
         Rule(
             "probability is between 0 and 1",
-            lambda _: ~F.col("probability_of_death").between(0, 1) | F.isnan("probability_of_death"),
+            lambda _: ~F.col("probability_of_death").between(0, 1),
         ),
         Rule("every year from first to last has every age", lambda _: F.col("__rows") < F.col("__wanted")),
         Rule("age is 0 to 130", lambda _: ~F.col("age").between(0, 130)),

@@ -41,6 +41,12 @@ def _late_de_novo(context: Context) -> Column:
     return (F.col("index_kind") == "de_novo") & (F.col("disease_free_days") > days)
 
 
+def _unknown_region(context: Context) -> Column:
+    """Only where the study's sources cover some regions and not others."""
+    by_region = any(entry.region != "*" for entry in context["study"].cohort.treatment_information)
+    return F.lit(by_region) & F.col("region").isNull()
+
+
 cohort = Expectations(
     "cohort",
     (
@@ -83,6 +89,7 @@ cohort = Expectations(
             "warning",
             0.5,
         ),
+        Rule("region is known for 95 % or more", _unknown_region, "warning", 0.05),
         Rule("receptors are known for 80 % or more", lambda _: F.col("receptor") == "unknown", "warning", 0.2),
         Rule("receptors disagree for at most 5 %", lambda _: F.col("receptor_disagrees"), "warning", 0.05),
     ),

@@ -35,12 +35,12 @@ def suite_of(name: str) -> ExpectationSuite:
     from great_expectations.expectations.metadata_types import FailureSeverity
 
     critical = FailureSeverity.CRITICAL
-    suite = ExpectationSuite(name=name)
+    judged = []
     if not TABLES[name].may_be_empty:
-        suite.add_expectation(Between(column=ROWS, min_value=1, severity=critical, description=HAS_ROWS))
+        judged.append(Between(column=ROWS, min_value=1, severity=critical, description=HAS_ROWS))
     for whole in (HAS_COLUMNS, IS_UNIQUE):
-        suite.add_expectation(Between(column=whole, max_value=0, severity=critical, description=whole))
+        judged.append(Between(column=whole, max_value=0, severity=critical, description=whole))
     for rule in rules_of(name):
         severity = FailureSeverity(rule.severity)
-        suite.add_expectation(Between(column=rule.name, max_value=rule.share, severity=severity, description=rule.name))
-    return suite
+        judged.append(Between(column=rule.name, max_value=rule.share, severity=severity, description=rule.name))
+    return ExpectationSuite(name=name, expectations=judged)

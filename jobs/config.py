@@ -407,11 +407,13 @@ def _nearest_key(model: type[BaseModel], location: tuple[int | str, ...]) -> str
 
 
 def _one_line(model: type[BaseModel], error: ValidationError) -> str:
-    first = error.errors()[0]
+    problems = error.errors()
+    # A misspelt key is also a missing one; its own name says more.
+    first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
     where = ".".join(str(step) for step in first["loc"]) or "the file"
     if first["type"] == "extra_forbidden":
         return f"unknown key {where}{_nearest_key(model, first['loc'])}"
-    more = f" ({error.error_count()} problems in all)" if error.error_count() > 1 else ""
+    more = f" ({len(problems)} problems in all)" if len(problems) > 1 else ""
     return f"{where}: {first['msg'].removeprefix('Value error, ')}{more}"
 
 

@@ -29,6 +29,8 @@ REQUIRED = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "false",
+    # A stage that writes no rows twice still commits, for its fingerprint stands in the commit.
+    "spark.databricks.delta.skipRecordingEmptyCommits": "false",
 }
 
 LOCAL = {
@@ -101,7 +103,8 @@ def start_session(properties: Mapping[str, str], name: str = "treatment-lines") 
         builder = builder.config(key, value)
     if local:
         builder = builder.config(
-            "spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={_log_configuration()} -Xss4m"
+            "spark.driver.extraJavaOptions",
+            f"-Dlog4j2.configurationFile={_log_configuration()} -Xss4m -XX:+UseParallelGC",
         )
     try:
         with _engine_log() if local else nullcontext():

@@ -8,10 +8,11 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs.session import start_session
+from jobs.synthetic.norway import INTERPRETED
 
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    session = start_session({"spark.sql.shuffle.partitions": "1"}, "treatment-lines tests")
+    session = start_session({"spark.sql.shuffle.partitions": "1", **INTERPRETED}, "treatment-lines tests")
     yield session
     session.stop()

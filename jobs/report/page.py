@@ -228,7 +228,7 @@ def _characteristics(table: pd.DataFrame) -> Table:
         for level in levels:
             counts = [(cells[group, variable, level].n, people[group]) for group in groups]
             rows.append([_level(level), *(f"{_count(n)} ({_share(n, of)})" for n, of in counts)])
-    columns = [Column("", False), *(Column(f"{_level(group)}, n = {people[group]:,}") for group in groups)]
+    columns = [Column("", False), *(Column(f"{_level(group)}, n = {people.get(group, 0):,}") for group in groups)]
     caption = (
         "People of the study, by whether they have a line under the primary rule set. Percentages are of the column."
     )

@@ -313,6 +313,9 @@ def _write_truth(folder: Path, people: list[Person], ledger: list[Row]) -> None:
     _write(folder / "ledger.csv", tuple(ledger[0]), ledger, ",")
 
 
+INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+
+
 def _write_site(path: Path, seed: int, registers: list[str]) -> None:
     site = {
         "name": "synthetic_norway",
@@ -326,4 +329,8 @@ def _write_site(path: Path, seed: int, registers: list[str]) -> None:
         "inputs": {name: {"path": f"{name}.csv"} for name in [*registers, "life_table"]},
     }
     text = yaml.safe_dump(site, sort_keys=False)
-    path.write_text(f"# Synthetic Norwegian registers: nobody in these files exists.\n{text}")
+    spark = yaml.safe_dump({"spark": INTERPRETED})
+    path.write_text(
+        f"# Synthetic Norwegian registers: nobody in these files exists.\n{text}"
+        f"# Compiling the plans takes longer than running them on so few rows; without these, plans are compiled.\n{spark}"
+    )
