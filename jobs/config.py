@@ -6,6 +6,7 @@ import difflib
 import functools
 import hashlib
 import importlib.resources
+import itertools
 import json
 from datetime import date
 from importlib.resources.abc import Traversable
@@ -324,6 +325,28 @@ class Drugs(Section):
     products: dict[Name, Product] = {}
     watch: tuple[str, ...] = ("L01", "L02")
 
+    @model_validator(mode="after")
+    def _means_one_thing(self) -> Drugs:
+        for name, product in self.products.items():
+            unknown = sorted(set(product.substances) - set(self.substances))
+            if unknown:
+                raise ValueError(f"products.{name} names the unknown substance {unknown[0]}")
+        owners: dict[str, str] = {}
+        dated: dict[tuple[str, str], list[tuple[Recoding, str]]] = {}
+        entries: list[tuple[str, Codes]] = [*self.substances.items(), *self.products.items()]
+        for name, entry in entries:
+            for code in [*entry.atc, *entry.sks, *entry.rxnorm, *entry.names]:
+                if owners.setdefault(code, name) != name:
+                    raise ValueError(f"{code} stands under {owners[code]} and {name}")
+            for recoding in entry.national:
+                dated.setdefault((recoding.country, recoding.code), []).append((recoding, name))
+        for (country, code), meanings in dated.items():
+            in_order = sorted(meanings, key=lambda meaning: meaning[0].from_)
+            for (earlier, name), (later, other) in itertools.pairwise(in_order):
+                if later.from_ <= earlier.until and name != other:
+                    raise ValueError(f"{country} {code} means {name} and {other} on {later.from_}")
+        return self
+
     def classes(self) -> set[str]:
         """Every class that a substance has."""
         return {substance.class_ for substance in self.substances.values()}
@@ -512,19 +535,7 @@ def conf_folder() -> Traversable:
 @functools.cache
 def load_drugs() -> Drugs:
     """conf/drugs.yaml; ConfigurationError where a code means two things."""
-    path = conf_folder() / "drugs.yaml"
-    drugs = _load(Drugs, path, "drugs", ())
-    for name, product in drugs.products.items():
-        unknown = sorted(set(product.substances) - set(drugs.substances))
-        if unknown:
-            raise ConfigurationError(f"{path}: products.{name} names the unknown substance {unknown[0]}")
-    owners: dict[str, str] = {}
-    entries: list[tuple[str, Codes]] = [*drugs.substances.items(), *drugs.products.items()]
-    for name, entry in entries:
-        for code in [*entry.atc, *entry.sks, *entry.rxnorm, *entry.names]:
-            if owners.setdefault(code, name) != name:
-                raise ConfigurationError(f"{path}: {code} stands under {owners[code]} and {name}")
-    return drugs
+    return _load(Drugs, conf_folder() / "drugs.yaml", "drugs", ())
 
 
 @functools.cache

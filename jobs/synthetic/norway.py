@@ -332,5 +332,5 @@ def _write_site(path: Path, seed: int, registers: list[str]) -> None:
     spark = yaml.safe_dump({"spark": INTERPRETED})
     path.write_text(
         f"# Synthetic Norwegian registers: nobody in these files exists.\n{text}"
-        f"# Compiling the plans takes longer than running them on so few rows; without these, plans are compiled.\n{spark}"
+        f"# On so few rows it takes longer to compile a plan than to run it as it is.\n{spark}"
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from jobs.config import conf_folder, load_drugs, load_site, load_study
+from jobs.config import Drugs, conf_folder, load_drugs, load_site, load_study
 from jobs.errors import ConfigurationError
+from jobs.sources.adapter import load_adapter
 
 HER2 = conf_folder() / "studies" / "her2_mbc.yaml"
 
@@ -76,7 +79,7 @@ def test_paths_of_a_site_file_are_relative_to_it(tmp_path: Path) -> None:
     assert site.spark == {"spark.ui.enabled": "false"}
 
 
-def test_every_code_of_the_drug_list_means_one_thing() -> None:
+def test_the_shipped_drug_list_knows_old_and_new_codes() -> None:
     drugs = load_drugs()
     assert drugs.products["pertuzumab_trastuzumab_sc"].substances == ("pertuzumab", "trastuzumab")
     assert set(drugs.substances["trastuzumab"].atc) == {"L01XC03", "L01FD01"}
@@ -85,3 +88,51 @@ def test_every_code_of_the_drug_list_means_one_thing() -> None:
 @pytest.mark.parametrize("path", sorted((conf_folder() / "studies").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_studies_load(path: Path) -> None:
     assert load_study(path).name == path.stem
+
+
+def _national(code: str, first: str, last: str) -> dict[str, Any]:
+    return {"country": "no", "code": code, "from": first, "until": last}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "says"),
+    [
+        ({"atc": ["L01XX01"]}, {"atc": ["L01XX01"]}, "L01XX01 stands under alpha and beta"),
+        ({"names": ["alphin"]}, {"atc": ["L01XX02"], "names": ["alphin"]}, "alphin stands under alpha and beta"),
+        (
+            {"national": [_national("4AB00", "2015-01-01", "2016-12-31")]},
+            {"national": [_national("4AB00", "2016-12-31", "2018-12-31")]},
+            "no 4AB00 means alpha and beta on 2016-12-31",
+        ),
+    ],
+)
+def test_a_code_means_one_thing_on_a_day(a: dict[str, Any], b: dict[str, Any], says: str) -> None:
+    substances = {"alpha": {"class": "chemotherapy", **a}, "beta": {"class": "chemotherapy", **b}}
+    with pytest.raises(ValidationError, match=says):
+        Drugs.model_validate({"substances": substances})
+
+
+def test_a_national_code_may_change_its_meaning() -> None:
+    alpha, beta = _national("4AB00", "2015-01-01", "2016-12-31"), _national("4AB00", "2017-01-01", "2018-12-31")
+    Drugs.model_validate(
+        {
+            "substances": {
+                "alpha": {"class": "chemotherapy", "national": [alpha]},
+                "beta": {"class": "chemotherapy", "national": [beta]},
+            }
+        }
+    )
+
+
+def test_a_product_names_known_substances() -> None:
+    product = {"substances": ["alpha", "gamma"]}
+    with pytest.raises(ValidationError, match="products.both names the unknown substance gamma"):
+        Drugs.model_validate({"substances": {"alpha": {"class": "chemotherapy"}}, "products": {"both": product}})
+
+
+@pytest.mark.parametrize("path", sorted((conf_folder() / "sites").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_sites_name_the_raw_tables_of_their_adapter(path: Path) -> None:
+    site = load_site(path)
+    adapter = load_adapter(site.country)
+    assert site.name == path.stem
+    assert set(site.inputs) == {raw.name for raw in adapter.raw_tables}
