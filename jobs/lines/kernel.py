@@ -28,6 +28,7 @@ COUNTED = (
     "lines_shorter_than_28_days",
     "lines_repeating_the_regimen",
 )
+WORK_ROWS = 6
 LINE_COLUMNS = 6  # person, number, regimen, start, end, end reason
 
 
@@ -42,6 +43,7 @@ class Rules(NamedTuple):
     coverage_of: Ints  # 0: as the exposure says
     companion: Ints  # (n, n): days after the start within which [key] may join a regimen with [other]; -1: never
     excludes: Masks  # substances that the key excludes
+    excluders: Mask  # the keys of `excludes`
 
 
 def compiled(function: Function) -> Function:
@@ -83,6 +85,15 @@ def _close(
 
 
 @compiled
+def _excluded_by(regimen: Mask, excludes: Masks, n: int) -> Mask:
+    excluded = np.int64(0)
+    for s in range(n):
+        if regimen >> s & 1:
+            excluded |= excludes[s]
+    return excluded
+
+
+@compiled
 def fold_person(
     first_row: int,
     last_row: int,
@@ -95,6 +106,7 @@ def fold_person(
     follow_up_end: int,
     rules: Rules,
     n: int,
+    work: npt.NDArray[np.int64],
     lines: npt.NDArray[np.int64],
     written: int,
     counts: npt.NDArray[np.int64],
@@ -102,23 +114,27 @@ def fold_person(
     """Write a person's lines into `lines` from row `written` on; returns the row after the last one.
 
     Rows `first_row .. last_row - 1` of the exposure columns are the person's line-defining ones, sorted by given_from.
+    `work` is (WORK_ROWS, n) scratch, reused from person to person.
     """
-    window, gap, lead, carry_in, gap_of, coverage_of, companion, excludes = rules
+    window, gap, lead, carry_in, gap_of, coverage_of, companion, excludes, excluders = rules
     F = follow_up_end
-    max_to = np.full(n, -FAR, np.int64)
-    max_cover = np.full(n, -FAR, np.int64)
-    cover_before = np.full(n, -FAR, np.int64)
+    one = np.int64(1)
+    max_to, max_cover, cover_before, updated, carried_to, carried_cover = (
+        work[0], work[1], work[2], work[3], work[4], work[5],
+    )  # fmt: skip
+    for s in range(n):
+        max_to[s] = max_cover[s] = cover_before[s] = updated[s] = -FAR
 
     running = np.int64(0)
     for i in range(first_row, last_row):
+        if given_from[i] >= index - lead:
+            break
         s = substance[i]
         cover = given_to[i] + coverage_of[s] if coverage_of[s] > 0 else covered_until[i]
-        if given_from[i] < index - lead and cover > index - gap:
-            running |= np.int64(1) << s
+        if cover > index - gap:
+            running |= one << s
 
     # Of substances running at index, what reaches over the index counts from the index day on.
-    carried_to = np.full(n, -FAR, np.int64)
-    carried_cover = np.full(n, -FAR, np.int64)
     carried = np.int64(0)
     for i in range(first_row, last_row):
         s = substance[i]
@@ -128,24 +144,25 @@ def fold_person(
             counts[OUTSIDE] += 1
         elif runs and given_from[i] < index:
             cover = given_to[i] + coverage_of[s] if coverage_of[s] > 0 else covered_until[i]
-            carried |= np.int64(1) << s
+            if not carried >> s & 1:
+                carried |= one << s
+                carried_to[s] = carried_cover[s] = -FAR
             carried_to[s] = max(carried_to[s], min(given_to[i], F))
             carried_cover[s] = max(carried_cover[s], cover)
 
     first_written = written
-    seen = np.int64(0)
     is_open = False
     start = covered = np.int64(0)
-    regimen = held = refused = np.int64(0)
+    regimen = held = refused = regimen_excludes = np.int64(0)
     line_gap = gap
     row = first_row
     day: Any = -FAR
+    given = ongoing = np.int64(0)  # of `day`, and what of it goes on after it
     while True:
+        # Between two of these days nothing that the rules look at changes.
         while row < last_row:
-            s = substance[row]
-            runs = running >> s & 1
-            first = index if runs else index - lead
-            if given_from[row] < first or given_to[row] < first or given_from[row] > F:
+            first = index if running >> substance[row] & 1 else index - lead
+            if given_from[row] < first or given_from[row] > F:
                 row += 1
             else:
                 break
@@ -154,47 +171,59 @@ def fold_person(
             following = min(following, given_from[row])
         if carried:
             following = min(following, index)
-        if is_open and start + window + 1 > day:
-            following = min(following, start + window + 1)
-        for s in range(n):
-            if seen >> s & 1:
-                cover_before[s] = max_cover[s]
-                if excludes[s] and max_to[s] >= day:
-                    following = min(following, max_to[s] + 1)
+        if ongoing:
+            if start + window + 1 > day:
+                following = min(following, start + window + 1)
+            if given & excluders:
+                for s in range(n):
+                    if given & excluders & one << s:
+                        following = min(following, max_to[s] + 1)
         if following > F:
             break
         day = following
+
+        before = given | ongoing
+        given = np.int64(0)
+        reach = -FAR
         if carried and day == index:
             for s in range(n):
                 if carried >> s & 1:
-                    max_to[s] = max(max_to[s], carried_to[s])
-                    max_cover[s] = max(max_cover[s], carried_cover[s])
-            seen |= carried
+                    max_to[s], max_cover[s] = carried_to[s], carried_cover[s]
+                    updated[s] = day
+                    reach = max(reach, max_cover[s])
+            given |= carried
             carried = np.int64(0)
         while row < last_row and given_from[row] == day:
             s = substance[row]
-            runs = running >> s & 1
-            first = index if runs else index - lead
-            if given_from[row] >= first and given_to[row] >= first:
+            first = index if running >> s & 1 else index - lead
+            if day >= first:
                 cover = given_to[row] + coverage_of[s] if coverage_of[s] > 0 else covered_until[row]
+                if updated[s] != day:
+                    cover_before[s], updated[s] = max_cover[s], day
                 max_to[s] = max(max_to[s], min(given_to[row], F))
                 max_cover[s] = max(max_cover[s], cover)
-                seen |= np.int64(1) << s
-            row += 1
-
-        given = np.int64(0)
-        reach = -FAR
-        for s in range(n):
-            if seen >> s & 1 and max_to[s] >= day:
-                given |= np.int64(1) << s
                 reach = max(reach, max_cover[s])
+                given |= one << s
+            row += 1
+        before &= ~given
+        ongoing = np.int64(0)
+        for s in range(n):
+            bit = one << s
+            if before & bit and max_to[s] >= day:
+                given |= bit
+                reach = max(reach, max_cover[s])
+            if given & bit and max_to[s] > day:
+                ongoing |= bit
         if given == 0:
             continue
+
         present = given
-        for s in range(n):
-            if given >> s & 1:
-                present &= ~excludes[s]
+        if given & excluders:
+            for s in range(n):
+                if given >> s & 1:
+                    present &= ~excludes[s]
         opens = False
+        changed = False
         if not is_open:
             opens = True
             held = np.int64(0)
@@ -204,42 +233,33 @@ def fold_person(
             opens = True
             held = np.int64(0)
         elif day <= start + window:
-            grew = True
-            while grew:
-                grew = False
-                barred = held
+            joining = present & ~regimen & ~held & ~regimen_excludes
+            while joining:
                 for s in range(n):
-                    if regimen >> s & 1:
-                        barred |= excludes[s]
-                for s in range(n):
-                    bit = np.int64(1) << s
-                    if present & bit and not regimen & bit and not barred & bit:
-                        regimen = (regimen | bit) & ~excludes[s]
-                        grew = True
+                    if joining >> s & 1:
+                        regimen = (regimen | one << s) & ~excludes[s]
                         break
+                changed = True
+                regimen_excludes = _excluded_by(regimen, excludes, n)
+                joining = present & ~regimen & ~held & ~regimen_excludes
         else:
             new = present & ~regimen
             if new:
-                barred = np.int64(0)
+                all_join = not new & regimen_excludes
                 for s in range(n):
-                    if regimen >> s & 1:
-                        barred |= excludes[s]
-                all_join = True
-                for s in range(n):
-                    bit = np.int64(1) << s
-                    if new & bit:
-                        joins = not barred & bit and not excludes[s] & regimen
+                    if all_join and new >> s & 1:
+                        joins = not excludes[s] & regimen
                         if joins:
-                            joins = bool(held & bit) and day < cover_before[s] + window
-                            if not joins:
-                                for other in range(n):
-                                    days = companion[s, other]
-                                    if regimen >> other & 1 and days >= 0 and day <= start + days:
-                                        joins = True
-                        if not joins:
-                            all_join = False
+                            reached = cover_before[s] if updated[s] == day else max_cover[s]
+                            joins = bool(held >> s & 1) and day < reached + window
+                            for other in range(n):
+                                days = companion[s, other]
+                                if regimen >> other & 1 and days >= 0 and day <= start + days:
+                                    joins = True
+                        all_join = joins
                 if all_join:
                     regimen |= new
+                    changed = True
                 else:
                     end = min(covered, day)
                     lines[written, 3], lines[written, 4], lines[written, 5] = start, end, SWITCH
@@ -250,15 +270,18 @@ def fold_person(
             is_open = True
             start = np.int64(day)
             regimen = present
-            refused = given & ~present
+            refused = np.int64(0)
             covered = np.int64(reach)
+            changed = True
         else:
-            refused |= given & ~present
             covered = max(covered, np.int64(reach))
-        line_gap = gap
-        for s in range(n):
-            if regimen >> s & 1:
-                line_gap = max(line_gap, gap_of[s])
+        if changed:
+            regimen_excludes = _excluded_by(regimen, excludes, n)
+            line_gap = gap
+            for s in range(n):
+                if regimen >> s & 1:
+                    line_gap = max(line_gap, gap_of[s])
+        refused |= given & (~present | regimen_excludes)
 
     if is_open:
         end, reason = covered, FOLLOW_UP
@@ -308,6 +331,7 @@ def fold_partition(
     `starts` (people + 1) are the first rows of each person in the exposure columns; counts are added to.
     """
     people = len(index)
+    work = np.empty((WORK_ROWS, n), np.int64)
     lines = np.empty((people + 16, LINE_COLUMNS), np.int64)
     written = 0
     for person in range(people):
@@ -321,7 +345,7 @@ def fold_partition(
         if rows:
             written = fold_person(
                 starts[person], starts[person + 1], substance, given_from, given_to, covered_until,
-                person, index[person], follow_up_end[person], rules, n, lines, written, counts,
+                person, index[person], follow_up_end[person], rules, n, work, lines, written, counts,
             )  # fmt: skip
     return lines[:written]
 

@@ -34,6 +34,8 @@ NEXT_STATE = {
     "study_end": "alive",
 }
 OBSERVED = ("switch", "gap", "death")
+END_REASONS = ("switch", "gap", *LINE_REASONS)  # the kernel's SWITCH, GAP, and FOLLOW_UP + the place of the reason
+NEXT_STATES = (*(NEXT_STATE[why] for why in LINE_REASONS), "next_line")
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def _kernel_rules(rules: RuleSet, substances: tuple[str, ...]) -> kernel.Rules:
         by_substance(rules.coverage_days),
         companion,
         excludes,
+        np.int64(sum(1 << place for place, others in enumerate(excludes) if others)),
     )
 
 
@@ -154,20 +157,19 @@ def _line_table(
     followed[:-1] = person[1:] == person[:-1]
     next_start = np.zeros(len(lines), np.int64)
     next_start[:-1] = start[1:]
-    reasons = np.array(["switch", "gap", *LINE_REASONS])
-    end_reason = reasons[np.where(ended == kernel.FOLLOW_UP, 2 + reason[person], ended)]
-    states = np.array([NEXT_STATE[why] for why in LINE_REASONS])
+    why = np.where(ended == kernel.FOLLOW_UP, kernel.FOLLOW_UP + reason[person], ended)
+    state = np.where(followed, len(LINE_REASONS), reason[person])
     values = {
-        "rule_set": pa.array([name] * len(lines), pa.string()),
+        "rule_set": pa.repeat(pa.scalar(name), len(lines)),
         "person_id": ids.take(pa.array(person)),
         "line_number": number.astype(np.int32),
         "regimen": _sets(regimen, rules.substances),
         "line_start": pa.array(start.astype(np.int32), pa.int32()).cast(pa.date32()),
         "line_end": pa.array(end.astype(np.int32), pa.int32()).cast(pa.date32()),
         "duration_days": (end - start).astype(np.int32),
-        "end_reason": pa.array(end_reason.tolist(), pa.string()),
-        "end_observed": np.isin(end_reason, OBSERVED),
-        "next_state": pa.array(np.where(followed, "next_line", states[reason[person]]).tolist(), pa.string()),
+        "end_reason": pa.array(END_REASONS).take(pa.array(why)),
+        "end_observed": np.isin(END_REASONS, OBSERVED)[why],
+        "next_state": pa.array(NEXT_STATES).take(pa.array(state)),
         "next_state_date": pa.array(
             np.where(followed, next_start, follow_up_end[person]).astype(np.int32), pa.int32()
         ).cast(pa.date32()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 
@@ -39,8 +40,11 @@ class Line:
     reason: str
 
 
-def reference_lines(exposures: list[Exposure], index: int, follow_up_end: int, reason: str, rules: Rules) -> list[Line]:
-    """The lines of one person."""
+def reference_lines(
+    exposures: list[Exposure], index: int, follow_up_end: int, reason: str, rules: Rules
+) -> tuple[list[Line], Counter[str]]:
+    """The lines of one person, and what is counted of them."""
+    counts: Counter[str] = Counter()
     F, W = follow_up_end, rules.combination_window_days
     rows = []
     for e in exposures:
@@ -56,6 +60,7 @@ def reference_lines(exposures: list[Exposure], index: int, follow_up_end: int, r
     for e in rows:
         first = index if e.substance in running else index - rules.index_lead_days
         if e.given_to < first or e.given_from > F:
+            counts["exposures_outside_window"] += 1
             continue
         window.append(Exposure(e.substance, max(e.given_from, first), min(e.given_to, F), e.covered_until))
 
@@ -73,6 +78,14 @@ def reference_lines(exposures: list[Exposure], index: int, follow_up_end: int, r
     start = covered = 0
     regimen: set[str] = set()
     held: set[str] = set()
+    leftovers: set[str] = set()
+
+    def close(end: int, why: str) -> None:
+        lines.append(Line(start, end, frozenset(regimen), why))
+        counts["held_substances_never_joined"] += len(held - regimen)
+        counts["excluded_leftovers"] += len(leftovers - regimen)
+        leftovers.clear()
+
     is_open = False
     days = range(min((e.given_from for e in window), default=0), max((e.given_to for e in window), default=-1) + 1)
     for d in days:
@@ -82,10 +95,11 @@ def reference_lines(exposures: list[Exposure], index: int, follow_up_end: int, r
         present = given - excluded_by(given)
         reach = max(cover(s, d) for s in given)
         if is_open and d - covered >= gap_of(regimen):
-            lines.append(Line(start, covered, frozenset(regimen), "gap"))
+            close(covered, "gap")
             is_open = False
         if not is_open:
             is_open, start, regimen, held, covered = True, d, set(present), set(), reach
+            leftovers |= given - present
             continue
         if d <= start + W:
             while True:
@@ -94,6 +108,7 @@ def reference_lines(exposures: list[Exposure], index: int, follow_up_end: int, r
                     break
                 regimen = (regimen | joining) - excluded_by(joining)
             covered = max(covered, reach)
+            leftovers |= given & (excluded_by(given) | excluded_by(regimen))
             continue
         new = present - regimen
 
@@ -110,16 +125,17 @@ def reference_lines(exposures: list[Exposure], index: int, follow_up_end: int, r
             regimen = regimen | new
             covered = max(covered, reach)
         else:
-            lines.append(Line(start, min(covered, d), frozenset(regimen), "switch"))
+            close(min(covered, d), "switch")
             held = regimen - present
             start, regimen, covered = d, set(present), reach
+        leftovers |= given & (excluded_by(given) | excluded_by(regimen))
     if is_open:
         if covered > F:
-            lines.append(Line(start, F, frozenset(regimen), reason))
+            close(F, reason)
         elif F - covered >= gap_of(regimen):
-            lines.append(Line(start, covered, frozenset(regimen), "gap"))
+            close(covered, "gap")
         else:
-            lines.append(Line(start, covered, frozenset(regimen), reason))
+            close(covered, reason)
     if (
         rules.carry_in_days > 0
         and len(lines) >= 2
@@ -128,4 +144,9 @@ def reference_lines(exposures: list[Exposure], index: int, follow_up_end: int, r
         and lines[1].start < index + rules.carry_in_days
     ):
         del lines[0]
-    return lines
+        counts["carry_in_lines_removed"] += 1
+    counts["lines_shorter_than_28_days"] = sum(line.end - line.start < 28 for line in lines)
+    counts["lines_repeating_the_regimen"] = sum(
+        later.regimen == earlier.regimen for earlier, later in zip(lines, lines[1:], strict=False)
+    )
+    return lines, counts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from datetime import date, timedelta
 from typing import Any
 
@@ -53,6 +54,13 @@ def _study(rule_sets: dict[str, Rules]) -> Study:
 
 def kernel_lines(people: list[Person], rule_sets: dict[str, Rules]) -> dict[str, list[list[Line]]]:
     """The lines of each person for each rule set, as the kernel gives them."""
+    return kernel_lines_and_counts(people, rule_sets)[0]
+
+
+def kernel_lines_and_counts(
+    people: list[Person], rule_sets: dict[str, Rules]
+) -> tuple[dict[str, list[list[Line]]], dict[str, Counter[str]]]:
+    """The same with what is counted by rule set; zeros left out."""
     cohort = pa.table(
         {
             "person_id": [str(i) for i in range(len(people))],
@@ -73,7 +81,7 @@ def kernel_lines(people: list[Person], rule_sets: dict[str, Rules]) -> dict[str,
             "source": pa.array(["hospital_drug"] * len(rows), pa.string()),
         }
     )
-    lines, _ = lines_of(cohort, exposures, _study(rule_sets))
+    lines, counts = lines_of(cohort, exposures, _study(rule_sets))
     letters = {real: letter for letter, real in NAME.items()}
     found: dict[str, list[list[Line]]] = {name: [[] for _ in people] for name in rule_sets}
     for row in lines.to_pylist():
@@ -89,7 +97,10 @@ def kernel_lines(people: list[Person], rule_sets: dict[str, Rules]) -> dict[str,
                 row["end_reason"],
             )
         )
-    return found
+    counted: dict[str, Counter[str]] = {name: Counter() for name in rule_sets}
+    for row in counts.to_pylist():
+        counted[row["rule_set"]][row["counted"]] = row["n"]
+    return found, {name: +of for name, of in counted.items()}
 
 
 def random_rules(r: random.Random) -> Rules:
@@ -136,14 +147,29 @@ def random_person(r: random.Random) -> Person:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_kernel_agrees_with_the_reference(seed: int) -> None:
+    """100,000 people in all, in groups of 500 under rules of their own."""
     r = random.Random(seed)
-    rule_sets = {"primary": Rules(), **{f"random_{i}": random_rules(r) for i in range(9)}}
-    people = [random_person(r) for _ in range(500)]
-    found = kernel_lines(people, rule_sets)
-    for name, rules in rule_sets.items():
+    for _ in range(10):
+        rules = random_rules(r)
+        people = [random_person(r) for _ in range(500)]
+        found, counted = kernel_lines_and_counts(people, {"primary": rules})
+        expected_counts: Counter[str] = Counter()
         for place, (exposures, end, reason) in enumerate(people):
-            expected = reference_lines(exposures, 0, end, reason, rules)
-            assert found[name][place] == expected, (name, rules, people[place])
+            expected, counts = reference_lines(exposures, 0, end, reason, rules)
+            assert found["primary"][place] == expected, (rules, people[place])
+            expected_counts += counts
+        assert counted["primary"] == expected_counts, rules
+
+
+def test_rule_sets_computed_together_are_those_computed_alone() -> None:
+    r = random.Random(100)
+    rule_sets = {"primary": random_rules(r), **{f"other_{i}": random_rules(r) for i in range(9)}}
+    people = [random_person(r) for _ in range(500)]
+    lines, counts = kernel_lines_and_counts(people, rule_sets)
+    for name, rules in rule_sets.items():
+        alone, counts_alone = kernel_lines_and_counts(people, {"primary": rules})
+        assert lines[name] == alone["primary"]
+        assert counts[name] == counts_alone["primary"]
 
 
 exposure = st.builds(

@@ -1,0 +1,157 @@
+"""The line stage against Spark's own sort, Spark SQL alone, and DuckDB: python -m benchmarks.lines [--people N] ...
+
+All sides read the same Parquet files and keep nothing; each prints its median, and ratios are of medians of one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from benchmarks.exposures import SUBSTANCES, write_exposures
+from jobs.config import Study, conf_folder, load_study
+from jobs.lines import build
+from jobs.session import start_session
+
+ROWS_PER_PARTITION = 2_000_000
+WINDOW, GAP = 28, 90
+
+
+def _noop(frame: DataFrame) -> None:
+    frame.write.format("noop").mode("overwrite").save()
+
+
+def floor(exposures: DataFrame, partitions: int) -> None:
+    """What any program that walks over a person's days needs of Spark: the same columns, together and in order."""
+    columns = ["person_id", "substance", "given_from", "given_to", "covered_until"]
+    rows = exposures.select(*columns).repartition(partitions, "person_id")
+    _noop(rows.sortWithinPartitions("person_id", "given_from"))
+
+
+def lines(cohort: DataFrame, exposures: DataFrame, study: Study, partitions: int) -> None:
+    """This program's stage: all rules, every output column."""
+    _noop(build.build_line_records(cohort, exposures, study, partitions))
+
+
+def catalyst(exposures: DataFrame, partitions: int) -> None:
+    """Lines in Spark SQL alone: only a combination window and a gap, nothing about companions, leftovers or ends."""
+    mask = F.coalesce(*(F.when(F.col("substance") == name, 1 << bit) for bit, name in enumerate(SUBSTANCES)))
+    days = (
+        exposures.repartition(partitions, "person_id")
+        .groupBy("person_id", "given_from")
+        .agg(F.bit_or(mask).alias("given"), F.max(F.unix_date("covered_until")).alias("covered"))
+        .groupBy("person_id")
+        .agg(F.sort_array(F.collect_list(F.struct(F.unix_date("given_from").alias("day"), "given", "covered"))).alias("d"))
+    )
+    line = "struct<start:int,until:int,covered:int,regimen:int>"
+    nothing = F.struct(
+        F.array().cast(f"array<{line}>").alias("done"), F.lit(None).cast(line).alias("open"),
+    )  # fmt: skip
+
+    def step(state: Column, day: Column) -> Column:
+        current = state["open"]
+
+        def opened(until: Column, covered: Column, start: Column, regimen: Column) -> Column:
+            return F.struct(
+                start.alias("start"), until.alias("until"), covered.alias("covered"), regimen.alias("regimen")
+            )
+
+        fresh = opened(F.lit(None).cast("int"), day["covered"], day["day"], day["given"])
+        wider = opened(
+            F.lit(None).cast("int"), F.greatest(current["covered"], day["covered"]), current["start"],
+            current["regimen"].bitwiseOR(day["given"]),
+        )  # fmt: skip
+        same = opened(
+            F.lit(None).cast("int"), F.greatest(current["covered"], day["covered"]), current["start"],
+            current["regimen"],
+        )  # fmt: skip
+        closed = opened(
+            F.least(current["covered"], day["day"]), current["covered"], current["start"], current["regimen"]
+        )
+        is_gap = day["day"] - current["covered"] >= GAP
+        is_new = day["given"].bitwiseAND(F.bitwise_not(current["regimen"])) != 0
+        in_window = day["day"] <= current["start"] + WINDOW
+        ends = is_gap | (~in_window & is_new)
+        return (
+            F.when(current.isNull(), F.struct(state["done"].alias("done"), fresh.alias("open")))
+            .when(ends, F.struct(F.array_append(state["done"], closed).alias("done"), fresh.alias("open")))
+            .when(in_window, F.struct(state["done"].alias("done"), wider.alias("open")))
+            .otherwise(F.struct(state["done"].alias("done"), same.alias("open")))
+        )
+
+    walked = F.aggregate("d", nothing, step, lambda state: F.array_append(state["done"], state["open"]))
+    _noop(days.select("person_id", F.explode(walked).alias("line")).select("person_id", "line.*"))
+
+
+def duckdb_sort(folder: Path) -> None:
+    """DuckDB putting the same rows in order, on two threads."""
+    import duckdb
+
+    connection = duckdb.connect(config={"threads": 2})
+    query = f"""SELECT person_id, substance, given_from, given_to, covered_until
+                FROM read_parquet('{folder}/*.parquet') ORDER BY person_id, given_from"""
+    for _ in connection.execute(query).to_arrow_reader(100_000):
+        pass
+    connection.close()
+
+
+def _study(rule_sets: int) -> Study:
+    study = load_study(conf_folder() / "studies" / "her2_mbc.yaml")
+    chosen = dict(list(study.rule_sets.items())[:rule_sets])
+    return study.model_copy(update={"rule_sets": chosen})
+
+
+def _seconds(side: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    side()
+    return time.perf_counter() - started
+
+
+def compare(spark: SparkSession, folder: Path, people: int, repeats: int, wanted: list[str]) -> None:
+    """Print the median seconds of every side, taken in turns, and its ratio to Spark's floor."""
+    cohort_path, exposure_path, rows = write_exposures(folder, people)
+    cohort, exposures = spark.read.parquet(str(cohort_path)), spark.read.parquet(str(exposure_path))
+    partitions = build.partitions_for(rows + people, ROWS_PER_PARTITION)
+    sides: dict[str, Callable[[], None]] = {
+        "floor": lambda: floor(exposures, partitions),
+        "lines_1": lambda: lines(cohort, exposures, _study(1), partitions),
+        "lines_10": lambda: lines(cohort, exposures, _study(10), partitions),
+        "catalyst": lambda: catalyst(exposures, partitions),
+        "duckdb": lambda: duckdb_sort(exposure_path),
+    }
+    sides = {name: side for name, side in sides.items() if not wanted or name in wanted}
+    print(f"{rows:,} exposures of {people:,} people in {partitions} partitions, medians of {repeats}", flush=True)
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(repeats):
+        for name, side in sides.items():
+            seconds[name].append(_seconds(side))
+            print(f"  turn {turn + 1} {name} {seconds[name][-1]:.1f} s", flush=True)
+    medians = {name: statistics.median(of) for name, of in seconds.items()}
+    for name, median in medians.items():
+        ratio = f", {median / medians['floor']:.2f} of the floor" if "floor" in medians else ""
+        print(f"{name}: {median:.1f} s, {median / rows * 1e6:.2f} us a row{ratio}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--people", type=int, nargs="+", default=[500_000], help="each a size of its own")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--sides", nargs="*", default=[], help="floor lines_1 lines_10 catalyst duckdb; all unless named")
+    parser.add_argument("--folder", type=Path, help="where the Parquet files are made and kept; a temporary one unless named")
+    chosen = parser.parse_args()
+    spark = start_session({"spark.driver.memory": "6g"}, "benchmark of lines")
+    with tempfile.TemporaryDirectory() as temporary:
+        for people in chosen.people:
+            compare(spark, chosen.folder or Path(temporary), people, chosen.repeats, chosen.sides)
+    spark.stop()
+
+
+if __name__ == "__main__":
+    main()
