@@ -37,7 +37,7 @@ def floor(exposures: DataFrame, partitions: int) -> None:
 
 def lines(cohort: DataFrame, exposures: DataFrame, study: Study, partitions: int) -> None:
     """This program's stage: all rules, every output column."""
-    _noop(build.build_line_records(cohort, exposures, study, partitions))
+    _noop(build.select_lines(build.build_line_records(cohort, exposures, study, partitions)))
 
 
 def catalyst(exposures: DataFrame, partitions: int) -> None:
@@ -48,7 +48,11 @@ def catalyst(exposures: DataFrame, partitions: int) -> None:
         .groupBy("person_id", "given_from")
         .agg(F.bit_or(mask).alias("given"), F.max(F.unix_date("covered_until")).alias("covered"))
         .groupBy("person_id")
-        .agg(F.sort_array(F.collect_list(F.struct(F.unix_date("given_from").alias("day"), "given", "covered"))).alias("d"))
+        .agg(
+            F.sort_array(F.collect_list(F.struct(F.unix_date("given_from").alias("day"), "given", "covered"))).alias(
+                "d"
+            )
+        )
     )
     line = "struct<start:int,until:int,covered:int,regimen:int>"
     nothing = F.struct(
@@ -97,7 +101,7 @@ def duckdb_sort(folder: Path) -> None:
     connection = duckdb.connect(config={"threads": 2})
     query = f"""SELECT person_id, substance, given_from, given_to, covered_until
                 FROM read_parquet('{folder}/*.parquet') ORDER BY person_id, given_from"""
-    for _ in connection.execute(query).to_arrow_reader(100_000):
+    for _ in connection.sql(query).fetch_record_batch(100_000):
         pass
     connection.close()
 
@@ -143,8 +147,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--people", type=int, nargs="+", default=[500_000], help="each a size of its own")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--sides", nargs="*", default=[], help="floor lines_1 lines_10 catalyst duckdb; all unless named")
-    parser.add_argument("--folder", type=Path, help="where the Parquet files are made and kept; a temporary one unless named")
+    parser.add_argument(
+        "--sides", nargs="*", default=[], help="floor lines_1 lines_10 catalyst duckdb; all unless named"
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="where the Parquet files are made and kept; a temporary one unless named"
+    )
     chosen = parser.parse_args()
     spark = start_session({"spark.driver.memory": "6g"}, "benchmark of lines")
     with tempfile.TemporaryDirectory() as temporary:

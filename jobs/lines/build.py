@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.config import Study
-from jobs.lines import table
+from jobs.lines import packed, table
 from schemas import TABLES
 from schemas.derived import LINE_REASONS
 
@@ -26,41 +27,62 @@ def partitions_for(rows: int, rows_per_partition: int) -> int:
 
 
 def _day(column: str) -> Column:
-    return F.unix_date(column)
+    return F.unix_date(column).cast("long")
 
 
 def _place(column: str, names: tuple[str, ...]) -> Column:
     """The position of the column's value in `names`, NULL where it is none of them."""
-    return F.coalesce(F.lit(None).cast("int"), *[F.when(F.col(column) == name, i) for i, name in enumerate(names)])
+    return F.coalesce(F.lit(None).cast("long"), *[F.when(F.col(column) == name, i) for i, name in enumerate(names)])
+
+
+def _joined(*parts: Column) -> Column:
+    return reduce(lambda a, b: a.bitwiseOR(b), parts)
 
 
 def _narrow_rows(cohort: DataFrame, exposures: DataFrame, rules: table.LineRules) -> DataFrame:
-    people = cohort.select(
-        "person_id",
-        F.lit(table.PERSON_ROW).cast("tinyint").alias("what"),
-        _day("index_date").alias("day"),
-        _day("follow_up_end").alias("last"),
-        _place("follow_up_end_reason", LINE_REASONS).alias("until"),
+    """table.NARROW; the key is a hash, and the kernel refuses to go on where two people of a cohort share one."""
+    key = F.xxhash64("person_id").alias("key")
+    index, end = _day("index_date"), _day("follow_up_end")
+    person = _joined(
+        F.shiftleft(index, packed.DAY_AT),
+        F.shiftleft(F.greatest(end - index, F.lit(0)), packed.END_AT),
+        F.shiftleft(_place("follow_up_end_reason", LINE_REASONS), packed.WHAT_BITS),
+        F.lit(packed.PERSON).cast("long"),
     )
     substance = _place("substance", rules.substances)
-    what = F.coalesce(substance, _place("class", rules.classes) + table.CLASS)
+    what = F.coalesce(substance, _place("class", rules.classes) + packed.CLASS)
+    first, last = _day("given_from"), _day("given_to")
     counts_cover = substance.isNotNull() | (F.col("source") == "dispensing")
-    events = exposures.select(
-        "person_id",
-        what.cast("tinyint").alias("what"),
-        _day("given_from").alias("day"),
-        _day("given_to").alias("last"),
-        F.when(counts_cover, _day("covered_until")).otherwise(_day("given_to") + 1).alias("until"),
-    ).where(F.col("what").isNotNull())
-    return people.unionByName(events)
+    until = F.when(counts_cover, _day("covered_until")).otherwise(last + 1)
+
+    def short(days: Column) -> Column:
+        return F.least(F.greatest(days, F.lit(0)), F.lit(packed.LONGEST))
+
+    event = _joined(
+        F.shiftleft(first, packed.DAY_AT),
+        F.shiftleft(short(last - first), packed.SPAN_AT),
+        F.shiftleft(short(until - last), packed.WHAT_BITS),
+        what,
+    )
+    nobody = F.lit(None).cast("string").alias("person_id")
+    events = exposures.select(nobody, key, event.alias("row")).where(F.col("row").isNotNull())
+    return cohort.select("person_id", key, person.alias("row")).unionByName(events)
+
+
+def _each_alone(names: pa.ChunkedArray) -> pa.Array:
+    """Each text as a list of its own."""
+    return pa.ListArray.from_arrays(range(len(names) + 1), names.combine_chunks())
 
 
 def _kernel(rules: table.LineRules) -> Callable[[Batches], Batches]:
     def fold(batches: Batches) -> Batches:
-        rows = pa.Table.from_batches(list(batches), schema=table.NARROW)
+        received = list(batches)
+        rows = pa.Table.from_batches(received) if received else table.NARROW.empty_table()
         lines, counts = table.fold_rows(rows, rules)
         schema = record_schema()
         for part in (lines, counts):
+            if "rule_set" in part.column_names:
+                part = part.append_column("rule_sets", _each_alone(part["rule_set"]))
             columns = [
                 part[f.name].cast(f.type) if f.name in part.column_names else pa.nulls(len(part), f.type)
                 for f in schema
@@ -71,9 +93,9 @@ def _kernel(rules: table.LineRules) -> Callable[[Batches], Batches]:
 
 
 def record_schema() -> pa.Schema:
-    """Lines and counts in one shape: the columns of treatment_lines, then those of line_counts that it lacks."""
-    lines, counts = TABLES["treatment_lines"].arrow(), TABLES["line_counts"].arrow()
-    return pa.schema([*lines, *[field for field in counts if field.name in COUNT_COLUMNS]])
+    """Lines and counts in one shape: those of table.RECORDS, then the columns of line_counts that they lack."""
+    counts = TABLES["line_counts"].arrow()
+    return pa.schema([*table.RECORDS, *[field for field in counts if field.name in COUNT_COLUMNS]])
 
 
 def build_line_records(cohort: DataFrame, exposures: DataFrame, study: Study, partitions: int) -> DataFrame:
@@ -84,18 +106,21 @@ def build_line_records(cohort: DataFrame, exposures: DataFrame, study: Study, pa
     from pyspark.sql import types as T
 
     rules = table.LineRules.of(study)
-    rows = _narrow_rows(cohort, exposures, rules).repartition(partitions, "person_id")
+    rows = _narrow_rows(cohort, exposures, rules).repartition(partitions, "key")
     counts = [field for field in TABLES["line_counts"].struct().fields if field.name in COUNT_COLUMNS]
-    fields = [*TABLES["treatment_lines"].struct().fields, *counts]
-    return rows.mapInArrow(_kernel(rules), T.StructType(fields))
+    fields = [field for field in TABLES["treatment_lines"].struct().fields if field.name != "rule_set"]
+    rule_sets = T.StructField("rule_sets", T.ArrayType(T.StringType()))
+    return rows.mapInArrow(_kernel(rules), T.StructType([rule_sets, *fields, *counts]))
 
 
 def select_lines(records: DataFrame) -> DataFrame:
     """One row per rule set x person x line."""
-    return records.where(F.col("counted").isNull()).select(*TABLES["treatment_lines"].column_names)
+    lines = records.where(F.col("counted").isNull()).withColumn("rule_set", F.explode("rule_sets"))
+    return lines.select(*TABLES["treatment_lines"].column_names)
 
 
 def select_line_counts(records: DataFrame) -> DataFrame:
     """One row per rule set x what was counted, added over partitions."""
-    counts = records.where(F.col("counted").isNotNull()).groupBy("rule_set", "counted").agg(F.sum("n").alias("n"))
+    counted = records.where(F.col("counted").isNotNull()).withColumn("rule_set", F.element_at("rule_sets", 1))
+    counts = counted.groupBy("rule_set", "counted").agg(F.sum("n").alias("n"))
     return counts.select(*TABLES["line_counts"].column_names)

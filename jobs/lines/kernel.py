@@ -85,7 +85,7 @@ def _close(
 
 
 @compiled
-def _excluded_by(regimen: Mask, excludes: Masks, n: int) -> Mask:
+def _excluded_by(regimen: Mask, excludes: Masks, n: int) -> np.int64:
     excluded = np.int64(0)
     for s in range(n):
         if regimen >> s & 1:
@@ -361,8 +361,9 @@ def present_classes(
 ) -> tuple[Masks, Masks]:
     """For each line the classes present during it, and those present from 21 days before to 28 days after its start.
 
-    Class rows are sorted by person and present_from; `present_until` is the first day without. A class was present on
-    [a, b) if, of its rows that begin before b, the one that lasts longest lasts beyond a.
+    A person's lines of one rule set stand together. Class rows are sorted by person and present_from; `present_until`
+    is the first day without. A class was present on [a, b) if, of its rows that begin before b, the one that lasts
+    longest lasts beyond a.
     """
     during = np.zeros(len(lines), np.int64)
     around = np.zeros(len(lines), np.int64)
@@ -371,7 +372,7 @@ def present_classes(
     while line < len(lines):
         person = lines[line, 0]
         last = line
-        while last < len(lines) and lines[last, 0] == person:
+        while last < len(lines) and lines[last, 0] == person and lines[last, 1] == last - line + 1:
             last += 1
         for window in range(2):
             until[:] = -FAR
@@ -391,3 +392,29 @@ def present_classes(
                             around[i] |= np.int64(1) << c
         line = last
     return during, around
+
+
+@compiled
+def first_alike(lines: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """For each rule set and person the first rule set that gives the person the same lines.
+
+    `starts` (rule sets, people + 1) are the first lines of each person in `lines`, which holds all rule sets' lines.
+    """
+    rule_sets, people = starts.shape[0], starts.shape[1] - 1
+    alike = np.empty((rule_sets, people), np.int64)
+    for person in range(people):
+        for later in range(rule_sets):
+            alike[later, person] = later
+            number = starts[later, person + 1] - starts[later, person]
+            for earlier in range(later):
+                same = starts[earlier, person + 1] - starts[earlier, person] == number
+                for i in range(number):
+                    for column in range(2, LINE_COLUMNS):
+                        if same:
+                            same = (
+                                lines[starts[earlier, person] + i, column] == lines[starts[later, person] + i, column]
+                            )
+                if same:
+                    alike[later, person] = earlier
+                    break
+    return alike

@@ -10,20 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.config import RuleSet, Study
-from jobs.lines import kernel
+from jobs.lines import kernel, packed
 from schemas import TABLES
 from schemas.derived import LINE_REASONS
 
-PERSON_ROW = -1  # `what` of a cohort row; line-defining substances count from 0, other classes from CLASS on
-CLASS = 64
-
 NARROW = pa.schema(
     [
-        pa.field("person_id", pa.string()),
-        pa.field("what", pa.int8()),
-        pa.field("day", pa.int32()),  # given_from; of a cohort row the index date
-        pa.field("last", pa.int32()),  # given_to; of a cohort row the end of follow-up
-        pa.field("until", pa.int32()),  # covered_until; of a cohort row the place of its reason in LINE_REASONS
+        pa.field("person_id", pa.string()),  # of a cohort row; NULL elsewhere, for it is long
+        pa.field("key", pa.int64()),  # the same for all rows of a person, and for nobody else's
+        pa.field("row", pa.int64()),  # jobs.lines.packed
     ]
 )
 NEXT_STATE = {
@@ -33,6 +28,12 @@ NEXT_STATE = {
     "information_end": "information_end",
     "study_end": "alive",
 }
+RECORDS = pa.schema(
+    [
+        pa.field("rule_sets", pa.list_(pa.string())),  # those that give the person the same lines
+        *(field for field in TABLES["treatment_lines"].arrow() if field.name != "rule_set"),
+    ]
+)
 OBSERVED = ("switch", "gap", "death")
 END_REASONS = ("switch", "gap", *LINE_REASONS)  # the kernel's SWITCH, GAP, and FOLLOW_UP + the place of the reason
 NEXT_STATES = (*(NEXT_STATE[why] for why in LINE_REASONS), "next_line")
@@ -86,10 +87,6 @@ def _kernel_rules(rules: RuleSet, substances: tuple[str, ...]) -> kernel.Rules:
     )
 
 
-def _starts(codes: npt.NDArray[np.int64], people: int) -> npt.NDArray[np.int64]:
-    return np.searchsorted(codes, np.arange(people + 1))
-
-
 def _sets(masks: npt.NDArray[np.int64], names: tuple[str, ...]) -> pa.Array:
     """Bit masks as sorted lists of names."""
     distinct, inverse = np.unique(masks, return_inverse=True)
@@ -98,54 +95,58 @@ def _sets(masks: npt.NDArray[np.int64], names: tuple[str, ...]) -> pa.Array:
 
 
 def fold_rows(rows: pa.Table, rules: LineRules) -> tuple[pa.Table, pa.Table]:
-    """Treatment lines and line counts (schemas.TABLES) of the people in `rows` (NARROW, any order).
+    """Line records (RECORDS) and line counts (schemas.TABLES) of the people in `rows` (NARROW, any order).
 
-    Rows of people without a cohort row are ignored; a person's rows must all be here.
+    Rows of people without a cohort row are ignored; a person's rows must all be here. ValueError where two people have
+    one key.
     """
-    people = rows.filter(pc.equal(rows["what"], PERSON_ROW)).combine_chunks()
-    ids = people["person_id"].combine_chunks() if people.num_rows else pa.array([], pa.string())
-    index, end, reason = (people[name].to_numpy() for name in ("day", "last", "until"))
-    events = rows.filter(pc.greater(rows["what"], PERSON_ROW))
-    person = pc.index_in(events["person_id"], value_set=ids)
-    events = events.set_column(0, "person", person).filter(pc.is_valid(person))
-    codes = events["person"].to_numpy().astype(np.int64)
-    day = events["day"].to_numpy()
-    order = np.argsort(codes << 32 | (day.astype(np.int64) + 2**31), kind="stable")
-    what = events["what"].to_numpy()[order]
-    codes = codes[order]
-    defining = what < CLASS
-    first_day = day[order]
-    last = events["last"].to_numpy()[order]
-    until = events["until"].to_numpy()[order]
-
-    def part(chosen: npt.NDArray[np.bool_], base: int) -> list[kernel.Ints]:
-        return [np.ascontiguousarray(c[chosen], np.int32) for c in (what - base, first_day, last, until)]
-
-    starts, class_starts = _starts(codes[defining], len(ids)), _starts(codes[~defining], len(ids))
-    substance, given_from, given_to, covered = part(defining, 0)
-    class_, class_from, _, class_until = part(~defining, CLASS)
-    parts, counts = [], []
+    packed_rows = rows["row"].to_numpy()
+    is_person = packed_rows & packed.PERSON == packed.PERSON
+    keys = rows["key"].combine_chunks()
+    people = rows.filter(pa.array(is_person))
+    ids, own_keys = people["person_id"].combine_chunks(), people["key"].combine_chunks()
+    if pc.count_distinct(own_keys).as_py() != len(own_keys):
+        raise ValueError("two people have one key")
+    index, end, reason = packed.unpack_people(packed_rows[is_person])
+    person = pc.index_in(keys, value_set=own_keys).fill_null(-1).to_numpy().copy()
+    person[is_person] = -1
+    defining, classes = packed.histories(person, packed_rows, len(ids))
+    parts, starts, counts = [], [], []
+    before = 0
     for name, rule in rules.rule_sets.items():
         counted = np.zeros(len(kernel.COUNTED), np.int64)
-        lines = kernel.fold_partition(
-            starts, substance, given_from, given_to, covered, index, end, rule, len(rules.substances), counted
-        )
-        during, around = kernel.present_classes(
-            lines, class_starts, class_, class_from, class_until, len(rules.classes)
-        )
-        parts.append(_line_table(name, rules, lines, ids, end, reason, during, around))
-        counts += [(name, what_, int(n)) for what_, n in zip(kernel.COUNTED, counted, strict=True)]
-    columns = list(zip(*counts, strict=True)) if counts else [(), (), ()]
+        lines = kernel.fold_partition(*defining, index, end, rule, len(rules.substances), counted)
+        parts.append(lines)
+        starts.append(before + np.searchsorted(lines[:, 0], np.arange(len(ids) + 1)))
+        before += len(lines)
+        counts += [(name, what, int(n)) for what, n in zip(kernel.COUNTED, counted, strict=True)]
+    columns = list(zip(*counts, strict=True))
     schema = TABLES["line_counts"].arrow()
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-    empty = TABLES["treatment_lines"].arrow().empty_table()
-    return pa.concat_tables([empty, *parts]), pa.table(arrays, schema=schema)
+    lines, rule_sets = _without_repeats(np.concatenate(parts), np.stack(starts))
+    during, around = kernel.present_classes(
+        lines, classes.starts, classes.what, classes.first, classes.until, len(rules.classes)
+    )
+    return _records(rules, lines, rule_sets, ids, end, reason, during, around), pa.table(arrays, schema=schema)
 
 
-def _line_table(
-    name: str,
+def _without_repeats(
+    lines: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Each person's lines once for all rule sets that give the same, and the set of those rule sets by line."""
+    alike = kernel.first_alike(lines, starts)
+    rule_sets = np.zeros_like(alike)
+    for place, first in enumerate(alike):
+        np.bitwise_or.at(rule_sets, (first, np.arange(alike.shape[1])), np.int64(1) << place)
+    number = np.diff(starts, axis=1).ravel()
+    kept = np.repeat((alike == np.arange(len(alike))[:, None]).ravel(), number)
+    return lines[kept], np.repeat(rule_sets.ravel(), number)[kept]
+
+
+def _records(
     rules: LineRules,
     lines: npt.NDArray[np.int64],
+    rule_sets: npt.NDArray[np.int64],
     ids: pa.Array,
     follow_up_end: npt.NDArray[np.int32],
     reason: npt.NDArray[np.int32],
@@ -154,13 +155,13 @@ def _line_table(
 ) -> pa.Table:
     person, number, regimen, start, end, ended = lines.T
     followed = np.zeros(len(lines), bool)
-    followed[:-1] = person[1:] == person[:-1]
+    followed[:-1] = (person[1:] == person[:-1]) & (number[1:] > number[:-1])
     next_start = np.zeros(len(lines), np.int64)
     next_start[:-1] = start[1:]
     why = np.where(ended == kernel.FOLLOW_UP, kernel.FOLLOW_UP + reason[person], ended)
     state = np.where(followed, len(LINE_REASONS), reason[person])
     values = {
-        "rule_set": pa.repeat(pa.scalar(name), len(lines)),
+        "rule_sets": _sets(rule_sets, tuple(rules.rule_sets)),
         "person_id": ids.take(pa.array(person)),
         "line_number": number.astype(np.int32),
         "regimen": _sets(regimen, rules.substances),
@@ -176,44 +177,46 @@ def _line_table(
         "concomitant": _sets(during, rules.classes),
         "concomitant_at_start": _sets(around, rules.classes),
     }
-    schema = TABLES["treatment_lines"].arrow()
-    return pa.table([pa.array(values[column]) for column in schema.names], schema=schema)
+    return pa.table([pa.array(values[column]) for column in RECORDS.names], schema=RECORDS)
 
 
 def narrow_rows(cohort: pa.Table, exposures: pa.Table, rules: LineRules) -> pa.Table:
     """The cohort (person_id, index_date, follow_up_end, follow_up_end_reason) and exposures (schemas) as NARROW."""
 
-    def days(column: pa.ChunkedArray) -> pa.ChunkedArray:
-        return column.cast(pa.date32()).cast(pa.int32())
+    def days(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+        return np.asarray(column.cast(pa.date32()).cast(pa.int32()), np.int64)
 
-    reason = pc.index_in(cohort["follow_up_end_reason"], value_set=pa.array(LINE_REASONS))
+    def place(column: pa.ChunkedArray, names: tuple[str, ...]) -> pa.ChunkedArray:
+        return pc.index_in(column, value_set=pa.array(names, pa.string()))
+
+    reason = np.asarray(place(cohort["follow_up_end_reason"], LINE_REASONS), np.int64)
     people = pa.table(
         [
             cohort["person_id"],
-            pa.array(np.full(cohort.num_rows, PERSON_ROW, np.int8)),
-            days(cohort["index_date"]),
-            days(cohort["follow_up_end"]),
-            reason,
+            np.arange(cohort.num_rows),
+            packed.pack_people(days(cohort["index_date"]), days(cohort["follow_up_end"]), reason),
         ],
         schema=NARROW,
     )
-    substance = pc.index_in(exposures["substance"], value_set=pa.array(rules.substances, pa.string()))
-    class_ = pc.add(pc.index_in(exposures["class"], value_set=pa.array(rules.classes, pa.string())), CLASS)
-    what = pc.coalesce(substance, class_)
-    given_to, covered = days(exposures["given_to"]), days(exposures["covered_until"])
-    is_tablet_class = pc.or_(pc.is_valid(substance), pc.equal(exposures["source"], "dispensing"))
-    until = pc.if_else(is_tablet_class, covered, pc.add(given_to, 1))
-    events = pa.table(
-        [exposures["person_id"], what.cast(pa.int8()), days(exposures["given_from"]), given_to, until],
-        schema=NARROW,
-    ).filter(pc.is_valid(what))
-    return pa.concat_tables([people, events])
+    substance, class_ = place(exposures["substance"], rules.substances), place(exposures["class"], rules.classes)
+    what = pc.coalesce(substance, pc.add(class_, packed.CLASS))
+    key = pc.index_in(exposures["person_id"], value_set=cohort["person_id"].combine_chunks())
+    counts_cover = np.asarray(pc.or_(pc.is_valid(substance), pc.equal(exposures["source"], "dispensing")))
+    given_to = days(exposures["given_to"])
+    until = np.where(counts_cover, days(exposures["covered_until"]), given_to + 1)
+    row = packed.pack(np.asarray(what.fill_null(0), np.int64), days(exposures["given_from"]), given_to, until)
+    events = pa.table([pa.nulls(len(row), pa.string()), key.cast(pa.int64()), row], schema=NARROW)
+    return pa.concat_tables([people, events.filter(pc.and_(pc.is_valid(what), pc.is_valid(key)))])
 
 
 def lines_of(cohort: pa.Table, exposures: pa.Table, study: Study) -> tuple[pa.Table, pa.Table]:
     """Treatment lines and line counts without Spark, for a notebook: the same results as the stage `lines`.
 
-    `cohort` needs person_id, index_date, follow_up_end, follow_up_end_reason; `exposures` is as in schemas.
+    `cohort` needs person_id, index_date, follow_up_end, follow_up_end_reason; `exposures` is as in schemas. Data frames
+    become tables by `pyarrow.Table.from_pandas`.
     """
     rules = LineRules.of(study)
-    return fold_rows(narrow_rows(cohort, exposures, rules), rules)
+    records, counts = fold_rows(narrow_rows(cohort, exposures, rules), rules)
+    rule_set = pc.list_flatten(records["rule_sets"])
+    each = records.take(pc.list_parent_indices(records["rule_sets"])).append_column("rule_set", rule_set)
+    return each.select(TABLES["treatment_lines"].column_names), counts
