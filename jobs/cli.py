@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.config import Site, conf_folder, load_site, load_study
-from jobs.errors import ConfigurationError, TreatmentLinesError
+from jobs.errors import ConfigurationError, InputError, TreatmentLinesError
 
 if TYPE_CHECKING:
     from jobs.pipeline import Run
@@ -73,6 +74,14 @@ def _parser() -> argparse.ArgumentParser:
         sub = command(stage, f"the stage {stage} alone; those before it must be up to date", study=True)
         sub.add_argument("--out", type=Path, metavar="DIR", help="folder of results/ and report.html")
     command("check", "configuration and inputs, no computation", study=True)
+    explain = command("explain", "one person's days, rule by rule, drawn in the terminal; internal", study=True)
+    explain.add_argument(
+        "--person-file",
+        required=True,
+        metavar="FILE",
+        help="a file with the person's identifier or pseudonym; - reads it",
+    )
+    explain.add_argument("--rule-set", default="primary", metavar="NAME", help="default: %(default)s")
     command("status", "what is up to date and what is not")
     return parser
 
@@ -153,6 +162,33 @@ def _check(arguments: argparse.Namespace) -> None:
     print(f"study {run.the_study.name} and site {run.site.name} are ready to run")
 
 
+def _explain(arguments: argparse.Namespace) -> None:
+    from jobs.identity import pseudonym_of, read_key
+    from jobs.lines.explain import explain
+    from jobs.pipeline import read_person
+
+    run = _new_run(arguments, _load_site(arguments))
+    if arguments.rule_set not in run.the_study.rule_sets:
+        known = ", ".join(run.the_study.rule_sets)
+        raise ConfigurationError(f"--rule-set: the study has no rule set {arguments.rule_set}; it has {known}")
+    identifier = _one_person(arguments.person_file)
+    is_pseudonym = re.fullmatch("[0-9a-f]{32}", identifier)
+    pseudonym = identifier if is_pseudonym else pseudonym_of(identifier, read_key(run.site))
+    print(explain(*read_person(run, pseudonym), run.the_study, arguments.rule_set))
+
+
+def _one_person(file: str) -> str:
+    """The one identifier in a file or on standard input; what it is never reaches a message."""
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        raise InputError("--person-file: cannot be read as UTF-8 text; name a file or -") from None
+    given = text.split()
+    if len(given) != 1:
+        raise InputError(f"--person-file: holds {len(given)} identifiers; give one")
+    return given[0]
+
+
 def _status(arguments: argparse.Namespace) -> None:
     from jobs.pipeline import status_lines
 
@@ -172,6 +208,8 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         _run(arguments, "ingest", arguments.until)
     elif command == "check":
         _check(arguments)
+    elif command == "explain":
+        _explain(arguments)
     elif command == "status":
         _status(arguments)
     else:

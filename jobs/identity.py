@@ -6,6 +6,7 @@ The key is joined from a one-row table, never written as a literal: a literal ca
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +44,11 @@ def key_check(key: bytes) -> str:
     """A value that tells whether two runs use the same key, and tells nothing else about it (16 hex digits)."""
     stretched = hashlib.pbkdf2_hmac("sha256", key, b"treatment-lines key check", 100_000)
     return stretched.hex()[:16]
+
+
+def pseudonym_of(identifier: str, key: bytes) -> str:
+    """The pseudonym of one identifier, as `pseudonymise` makes it."""
+    return hmac.new(key, identifier.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def _pads(spark: SparkSession, key: bytes) -> DataFrame:

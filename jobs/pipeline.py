@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyspark.sql import functions as F
+
 from jobs import aggregate, cohort, exposures, ingest
 from jobs.config import Drugs, Site, Study, load_drugs
 from jobs.errors import ConfigurationError, InputError, QualityError
@@ -29,6 +31,7 @@ from schemas import CONFORMED, FRAMES, TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
 Tables = dict[str, "DataFrame"]
@@ -451,6 +454,18 @@ def _report(run: Run, records: list[StageRecord]) -> None:
         return {"report.html": html.encode()}
 
     _file_stage("report", run, records, depends_on, files)
+
+
+def read_person(run: Run, pseudonym: str) -> tuple[pa.Table, pa.Table]:
+    """The person's row of the cohort and rows of the exposures, both up to date; InputError where there are none."""
+    for stage in TABLE_STAGES[: STAGES.index("lines")]:
+        find_or_run(stage, run, None)
+    # Joined, because a literal of a predicate would stand in the plan.
+    wanted = F.broadcast(run.spark.createDataFrame([(pseudonym,)], "person_id string"))
+    cohort, exposures = (run.read(name).join(wanted, "person_id").toArrow() for name in ("cohort", "exposures"))
+    if cohort.num_rows == 0:
+        raise InputError(f"the person is not in the cohort of {run.the_study.name}; look into the conformed tables")
+    return cohort, exposures
 
 
 def status_lines(run: Run) -> Iterator[str]:

@@ -29,6 +29,9 @@ COUNTED = (
     "lines_repeating_the_regimen",
 )
 WORK_ROWS = 6
+# What a day did, in the order of the page's rules; a trace row is day, rule, given, present, regimen, covered.
+OPENED, AFTER_GAP, IN_WINDOW, NOTHING_NEW, JOINED_LATER, SWITCHED = range(6)
+TRACE_COLUMNS = 6
 LINE_COLUMNS = 6  # person, number, regimen, start, end, end reason
 
 
@@ -110,11 +113,12 @@ def fold_person(
     lines: npt.NDArray[np.int64],
     written: int,
     counts: npt.NDArray[np.int64],
+    trace: npt.NDArray[np.int64],
 ) -> int:
     """Write a person's lines into `lines` from row `written` on; returns the row after the last one.
 
     Rows `first_row .. last_row - 1` of the exposure columns are the person's line-defining ones, sorted by given_from.
-    `work` is (WORK_ROWS, n) scratch, reused from person to person.
+    `work` is (WORK_ROWS, n) scratch, reused from person to person. The days go into `trace`, as many as it has rows.
     """
     window, gap, lead, carry_in, gap_of, coverage_of, companion, excludes, excluders = rules
     F = follow_up_end
@@ -156,6 +160,7 @@ def fold_person(
     regimen = held = refused = regimen_excludes = np.int64(0)
     line_gap = gap
     row = first_row
+    traced = 0
     day: Any = -FAR
     given = ongoing = np.int64(0)  # of `day`, and what of it goes on after it
     while True:
@@ -224,15 +229,19 @@ def fold_person(
                     present &= ~excludes[s]
         opens = False
         changed = False
+        rule = NOTHING_NEW
         if not is_open:
+            rule = OPENED
             opens = True
             held = np.int64(0)
         elif day - covered >= line_gap:
+            rule = AFTER_GAP
             lines[written, 3], lines[written, 4], lines[written, 5] = start, covered, GAP
             written = _close(lines, written, person, regimen, held, refused, counts, n)
             opens = True
             held = np.int64(0)
         elif day <= start + window:
+            rule = IN_WINDOW
             joining = present & ~regimen & ~held & ~regimen_excludes
             while joining:
                 for s in range(n):
@@ -258,9 +267,11 @@ def fold_person(
                                     joins = True
                         all_join = joins
                 if all_join:
+                    rule = JOINED_LATER
                     regimen |= new
                     changed = True
                 else:
+                    rule = SWITCHED
                     end = min(covered, day)
                     lines[written, 3], lines[written, 4], lines[written, 5] = start, end, SWITCH
                     written = _close(lines, written, person, regimen, held, refused, counts, n)
@@ -282,6 +293,10 @@ def fold_person(
                 if regimen >> s & 1:
                     line_gap = max(line_gap, gap_of[s])
         refused |= given & (~present | regimen_excludes)
+        if traced < len(trace):
+            trace[traced, 0], trace[traced, 1], trace[traced, 2] = day, rule, given
+            trace[traced, 3], trace[traced, 4], trace[traced, 5] = present, regimen, covered
+            traced += 1
 
     if is_open:
         end, reason = covered, FOLLOW_UP
@@ -325,10 +340,12 @@ def fold_partition(
     rules: Rules,
     n: int,
     counts: npt.NDArray[np.int64],
+    trace: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]:
     """Lines of every person for one rule set, int64 (lines, LINE_COLUMNS).
 
-    `starts` (people + 1) are the first rows of each person in the exposure columns; counts are added to.
+    `starts` (people + 1) are the first rows of each person in the exposure columns; counts are added to. `trace`
+    (days, TRACE_COLUMNS) is for a single person; give it no rows otherwise.
     """
     people = len(index)
     work = np.empty((WORK_ROWS, n), np.int64)
@@ -345,7 +362,7 @@ def fold_partition(
         if rows:
             written = fold_person(
                 starts[person], starts[person + 1], substance, given_from, given_to, covered_until,
-                person, index[person], follow_up_end[person], rules, n, work, lines, written, counts,
+                person, index[person], follow_up_end[person], rules, n, work, lines, written, counts, trace,
             )  # fmt: skip
     return lines[:written]
 

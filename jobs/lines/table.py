@@ -34,6 +34,7 @@ RECORDS = pa.schema(
         *(field for field in TABLES["treatment_lines"].arrow() if field.name != "rule_set"),
     ]
 )
+NO_TRACE = np.empty((0, kernel.TRACE_COLUMNS), np.int64)
 OBSERVED = ("switch", "gap", "death")
 END_REASONS = ("switch", "gap", *LINE_REASONS)  # the kernel's SWITCH, GAP, and FOLLOW_UP + the place of the reason
 NEXT_STATES = (*(NEXT_STATE[why] for why in LINE_REASONS), "next_line")
@@ -115,7 +116,7 @@ def fold_rows(rows: pa.Table, rules: LineRules) -> tuple[pa.Table, pa.Table]:
     before = 0
     for name, rule in rules.rule_sets.items():
         counted = np.zeros(len(kernel.COUNTED), np.int64)
-        lines = kernel.fold_partition(*defining, index, end, rule, len(rules.substances), counted)
+        lines = kernel.fold_partition(*defining, index, end, rule, len(rules.substances), counted, NO_TRACE)
         parts.append(lines)
         starts.append(before + np.searchsorted(lines[:, 0], np.arange(len(ids) + 1)))
         before += len(lines)

@@ -141,13 +141,35 @@ def test_a_run_a_second_run_and_a_changed_rule(
     assert runs.count() == 21
 
 
-def test_a_stage_alone_needs_those_before_it(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_alone_needs_those_before_it(
+    folder: Path, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert command("lines") == 11
     assert "stage ingest is not up to date; run it first" in capsys.readouterr().err
     assert command("ingest") == 0
     assert command("cohort") == 0
     assert command("run", "--until", "lines") == 0
     assert command("lines") == 0
+
+    person = folder / "one"
+    person.write_text("a\n")
+    capsys.readouterr()
+    assert command("explain", "--person-file", str(person)) == 0
+    explained = capsys.readouterr()
+    assert explained.out.startswith("These are one person's days.")
+    assert "Rule 1: no line is open" in explained.out
+    assert "rule set primary" in explained.out
+    assert explained.err == ""
+    assert command("explain", "--person-file", str(person), "--rule-set", "gap_45") == 0
+    assert "gap 45 days" in capsys.readouterr().out
+    for content, code, says in (("nobody-4711", 11, "not in the cohort"), ("a b", 11, "2 identifiers"), ("", 11, "0")):
+        person.write_text(content)
+        assert command("explain", "--person-file", str(person)) == code
+        message = capsys.readouterr().err
+        assert says in message
+        assert message.count("\n") == 1
+        assert "4711" not in message
+    assert command("explain", "--person-file", str(person), "--rule-set", "gap_9") == 10
 
 
 def test_bad_rows_are_held_back_and_the_ledger_balances(spark: SparkSession, folder: Path, command: Command) -> None:
