@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CODE_COLUMNS = "code_system string, code string, valid_from date, valid_until date, substance string"
 DRUG_ROW_COLUMNS = (
     "person_id string, source string, code_system string, code string, start_date date, end_date date, "
-    "quantity double, ddd double, days_supply int, source_file string, source_row bigint"
+    "quantity double, packages double, ddd double, days_supply int, source_file string, source_row bigint"
 )
 ALWAYS = (date(1, 1, 1), date(9999, 12, 31))
 
@@ -67,6 +67,7 @@ def drug_rows(tables: Mapping[str, DataFrame], people: DataFrame) -> DataFrame:
                 "start_date",
                 "end_date",
                 F.lit(None).cast("double").alias("quantity"),
+                F.lit(None).cast("double").alias("packages"),
                 F.lit(None).cast("double").alias("ddd"),
                 F.lit(None).cast("int").alias("days_supply"),
                 "source_file",
@@ -83,6 +84,7 @@ def drug_rows(tables: Mapping[str, DataFrame], people: DataFrame) -> DataFrame:
                 F.col("dispensed_date").alias("start_date"),
                 F.lit(None).cast("date").alias("end_date"),
                 F.coalesce("packages", "ddd").alias("quantity"),
+                "packages",
                 "ddd",
                 "days_supply",
                 "source_file",

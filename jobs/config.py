@@ -110,16 +110,22 @@ class StudyDrugs(Section):
     """`line_defining` substances make lines; `classes` are described beside them."""
 
     line_defining: tuple[str, ...] = Field(default=(), max_length=63)
-    classes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = Field(default=(), max_length=63)
 
 
 class Supply(Section):
-    """How a dispensing becomes days of supply: `days_supply`, else DDD times `days_per_ddd`, else `default`."""
+    """How a dispensing becomes days of supply: the register's own `days_supply`, else DDD times `days_per_ddd`, else
+    packages times `days_per_package` where the study gives one, else `default`; held between `minimum` and `maximum`.
+
+    `carry_over_days`: who fetches the next supply before the last one ends keeps at most so many days of it; 0: none.
+    """
 
     days_per_ddd: Annotated[float, Field(gt=0)] = 1.0
+    days_per_package: Annotated[float, Field(gt=0)] | None = None
     default: PositiveDays = 30
     minimum: PositiveDays = 1
     maximum: PositiveDays = 180
+    carry_over_days: Days = 0
 
 
 class Exposure(Section):
@@ -214,7 +220,7 @@ class Study(Section):
     cohort: CohortRules
     drugs: StudyDrugs = StudyDrugs()
     exposure: Exposure = Exposure()
-    rule_sets: dict[Name, RuleSet] = {"primary": RuleSet()}
+    rule_sets: dict[Name, RuleSet] = Field(default={"primary": RuleSet()}, max_length=63)
     age_groups: AgeGroups = AgeGroups()
     strata: tuple[Stratum, ...] = ("age_group",)
     survival: Survival = Survival()

@@ -51,7 +51,47 @@ def build_exposures(
         F.date_add(given_to, days).alias("covered_until"),
         "source",
     )
+    carried = {name: rule.carry_over_days for name in wanted if (rule := _supply(study, name)).carry_over_days}
+    if carried:
+        exposures = _carried_over(exposures, carried)
     return exposures.select(*TABLES["exposures"].column_names).distinct()
+
+
+def _supply(study: Study, substance: str) -> Supply:
+    rules = study.exposure.supply
+    return rules.get(substance, rules.get("default", Supply()))
+
+
+def _carried_over(exposures: DataFrame, most_days: Mapping[str, int]) -> DataFrame:
+    """Exposures with the dispensings of these substances covering longer by what was left of the supply before them.
+
+    Dispensings of one day are one, of their days together: who fetches two packages has both.
+    """
+    is_carried = (F.col("source") == "dispensing") & F.col("substance").isin(*most_days)
+    same = ("person_id", "substance", "class", "source")
+    days = F.sum(F.datediff("covered_until", "given_to")).cast("int").alias("days")
+    a_day = exposures.where(is_carried).groupBy(*same, F.col("given_from").alias("day")).agg(days)
+    most = _by_substance(most_days, 0)
+    row = "struct<day:date,until:date>"
+    nothing = F.struct(F.array().cast(f"array<{row}>").alias("rows"), F.lit(None).cast("date").alias("until"))
+
+    def next_supply(so_far: Column, supply: Column) -> Column:
+        left = F.greatest(F.coalesce(F.datediff(so_far["until"], supply["day"]), F.lit(0)), F.lit(0))
+        until = F.date_add(supply["day"], supply["days"] + F.least(left, supply["most"]))
+        row = F.struct(supply["day"].alias("day"), until.alias("until"))
+        return F.struct(F.array_append(so_far["rows"], row).alias("rows"), until.alias("until"))
+
+    supplies = F.sort_array(F.collect_list(F.struct("day", "days", most.alias("most"))))
+    carried = (
+        a_day.groupBy(*same)
+        .agg(supplies.alias("supplies"))
+        .select(*same, F.explode(F.aggregate("supplies", nothing, next_supply, lambda done: done["rows"])).alias("row"))
+    )
+    day = F.col("row.day")
+    dispensed = carried.select(
+        *same, day.alias("given_from"), day.alias("given_to"), F.col("row.until").alias("covered_until")
+    )
+    return exposures.where(~is_carried).unionByName(dispensed)
 
 
 def build_unresolved_codes(
@@ -92,12 +132,14 @@ def given_rows(
     """One row per drug given or dispensed to `people` (any frame with person_id) x substance of `substances`.
 
     Cancelled dispensings are out. Columns: person_id, source, substance, start_date, end_date (NULL: given once; an
-    end before the start is no end), ddd, days_supply.
+    end before the start is no end), packages, ddd, days_supply.
     """
     codes = code_frame(people.sparkSession, drugs, country).where(F.col("substance").isin(*substances))
     rows = _without_cancelled(_of_people(with_substance(drug_rows(tables, people), codes), people))
     ended = F.when(F.col("end_date") >= F.col("start_date"), F.col("end_date"))
-    return rows.select("person_id", "source", "substance", "start_date", ended.alias("end_date"), "ddd", "days_supply")
+    return rows.select(
+        "person_id", "source", "substance", "start_date", ended.alias("end_date"), "packages", "ddd", "days_supply"
+    )
 
 
 def _of_people(rows: DataFrame, people: DataFrame) -> DataFrame:
@@ -134,7 +176,7 @@ def _default_coverage(study: Study) -> int:
 
 
 def _supply_days(study: Study, drugs: Drugs, substances: Collection[str]) -> Column:
-    """Days that a dispensing covers: as the source says, else from DDD, else the default; within the limits."""
+    """Days that a dispensing covers; see jobs.config.Supply."""
     rules = study.exposure.supply
     default = rules.get("default", Supply())
     by_rule: dict[Supply | None, list[str]] = {}
@@ -148,7 +190,9 @@ def _supply_days(study: Study, drugs: Drugs, substances: Collection[str]) -> Col
             supplied: Column = F.coalesce(stated, _coverage_days(study, names))
         else:
             from_ddd = F.when(F.col("ddd") > 0, F.round(F.col("ddd") * rule.days_per_ddd))
-            unlimited = F.coalesce(stated, from_ddd, F.lit(rule.default))
+            per_package = F.lit(rule.days_per_package)
+            from_packages = F.when(F.col("packages") > 0, F.round(F.col("packages") * per_package))
+            unlimited = F.coalesce(stated, from_ddd, from_packages, F.lit(rule.default))
             supplied = F.least(F.greatest(unlimited, F.lit(rule.minimum)), F.lit(rule.maximum))
         days = F.when(F.col("substance").isin(*names), supplied.cast("int")).otherwise(days)
     return days

@@ -85,11 +85,15 @@ def start_session(properties: Mapping[str, str], name: str = "treatment-lines") 
     Under spark-submit the submitted properties win over the local defaults; on a machine without Java: InputError.
     """
     from pyspark.errors import PySparkRuntimeError
+    from pyspark.logger import PySparkLogger
     from pyspark.sql import SparkSession
 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     logging.getLogger("py4j").setLevel(logging.ERROR)
+    # They write what a failed expression says, which may hold a cell, to standard error even where it is caught.
+    for told in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+        PySparkLogger.getLogger(told).disabled = True
 
     submitted = _submitted()
     local = "spark.master" not in submitted

@@ -382,14 +382,27 @@ def _sensitivity(starts: pd.DataFrame, durations: pd.DataFrame, study: Study) ->
     for name, rules in study.rule_sets.items():
         counts = [_count(started.get((name, number), 0)) for number in numbers]
         medians = [_with_limits(timed[name, number]) for number in numbers[:2]]
-        rows.append([_spaced(name), _difference(rules, study.rule_sets[PRIMARY]), *counts, *medians])
+        gaps = [str(rules.gap_days), _dose_to_dose(rules, study)]
+        rows.append([_spaced(name), _difference(rules, study.rule_sets[PRIMARY]), *gaps, *counts, *medians])
     columns = [
         Column("rule set", False),
         Column("what differs", False),
+        Column("gap in uncovered days"),
+        Column("from infusion to infusion"),
         *(Column(f"started line {number}") for number in numbers),
         *(Column(f"median days on line {number} (limits)") for number in numbers[:2]),
     ]
     return Table("How the numbers depend on the rules: the same people, other rule sets.", columns, rows)
+
+
+def _dose_to_dose(rules: RuleSet, study: Study) -> str:
+    """The gap counted from one infusion to the next: with the days that the first of them covers."""
+    usual = study.exposure.coverage_days
+    by_substance = {
+        rules.coverage_days.get(name, rules.coverage_days.get("default", usual.get(name, usual.get("default", 21))))
+        for name in study.drugs.line_defining
+    }
+    return " to ".join(str(rules.gap_days + days) for days in sorted({min(by_substance), max(by_substance)}))
 
 
 def _difference(rules: RuleSet, primary: RuleSet) -> str:

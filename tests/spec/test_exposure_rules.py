@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.codes import code_rows
-from jobs.config import Drugs, Study, load_drugs
+from jobs.config import Drugs, Study, Supply, load_drugs
 from jobs.exposures import build_exposures, build_unresolved_codes, exposure_substances
 from schemas import TABLES
 
@@ -206,6 +206,75 @@ def drawn(exposures: DataFrame) -> dict[str, list[tuple[str, int, int, int]]]:
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[case.rule for case in CASES])
 def test_rule(drawn: dict[str, list[tuple[str, int, int, int]]], number: int) -> None:
     assert drawn.get(f"p{number}", []) == sorted(CASES[number].expected)
+
+
+LEFT_OVER = STUDY.model_copy(
+    update={
+        "exposure": STUDY.exposure.model_copy(
+            update={"supply": {"default": Supply(default=30), "lapatinib": Supply(default=30, carry_over_days=20)}}
+        )
+    }
+)
+LEFT_OVER_CASES = [
+    Case(
+        "what is left is used after the next supply",
+        [("lapatinib", 0, 0, 30), ("lapatinib", 20, 20, 60), ("lapatinib", 50, 50, 90)],
+        dispensed=[(0, L, packages(1)), (20, L, packages(1)), (50, L, packages(1))],
+    ),
+    Case(
+        "no more than the limit is kept",
+        [("lapatinib", 0, 0, 30), ("lapatinib", 5, 5, 55)],
+        dispensed=[(0, L, packages(1)), (5, L, packages(1))],
+    ),
+    Case(
+        "a pause uses up everything",
+        [("lapatinib", 0, 0, 30), ("lapatinib", 30, 30, 60), ("lapatinib", 90, 90, 120)],
+        dispensed=[(90, L, packages(1)), (0, L, packages(1)), (30, L, packages(1))],
+    ),
+    Case(
+        "two on one day are both kept",
+        [("lapatinib", 0, 0, 60)],
+        dispensed=[(0, L, packages(1)), (0, L, packages(1))],
+    ),
+    Case(
+        "what was cancelled is not left",
+        [("lapatinib", 20, 20, 50)],
+        dispensed=[(0, L, packages(1)), (1, L, packages(-1)), (20, L, packages(1))],
+    ),
+    Case(
+        "other substances are as they were",
+        [("tamoxifen", 0, 0, 30), ("tamoxifen", 20, 20, 50)],
+        dispensed=[(0, TAM, packages(1)), (20, TAM, packages(1))],
+    ),
+    Case(
+        "hospital drugs neither",
+        [("lapatinib", 0, 0, 21), ("lapatinib", 20, 20, 50)],
+        [(0, None, L)],
+        [(20, L, packages(1))],
+    ),
+]
+
+
+def test_unused_supply_is_carried_over_where_the_study_says_so(spark: SparkSession) -> None:
+    cases = LEFT_OVER_CASES
+    frame = build_exposures(tables_of(spark, cases), people(spark, len(cases)), LEFT_OVER, DRUGS, "no", None)
+    assert frame.columns == TABLES["exposures"].column_names
+    found = exposures_by_person(frame)
+    for number, case in enumerate(cases):
+        assert found[f"p{number}"] == sorted(case.expected), case.rule
+
+
+def test_days_from_packages(spark: SparkSession) -> None:
+    supply = {"default": Supply(default=9, days_per_package=28.0, maximum=60)}
+    study = STUDY.model_copy(update={"exposure": STUDY.exposure.model_copy(update={"supply": supply})})
+    cases = [
+        Case("packages", [("lapatinib", 0, 0, 56)], dispensed=[(0, L, packages(2))]),
+        Case("within the limits", [("lapatinib", 0, 0, 60)], dispensed=[(0, L, packages(3))]),
+        Case("DDD says more", [("lapatinib", 0, 0, 40)], dispensed=[(0, L, {"ddd": 40.0, "packages": 2.0})]),
+        Case("nothing known", [("lapatinib", 0, 0, 9)], dispensed=[(0, L, {})]),
+    ]
+    found = exposures_by_person(build_exposures(tables_of(spark, cases), people(spark, 4), study, DRUGS, "no", None))
+    assert [found[f"p{number}"] for number in range(4)] == [list(case.expected) for case in cases]
 
 
 def test_shape(exposures: DataFrame) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -98,6 +99,16 @@ def test_spark_gives_the_same_lines_whatever_the_partitions(spark_frames: Callab
             (r["rule_set"], r["counted"]): r["n"] for r in counts.to_pylist()
         }
         records.unpersist()
+
+
+def test_data_frames_give_the_same_lines() -> None:
+    expected, counts = lines_of(*_tables(), STUDY)
+    cohort, exposures = (table.to_pandas() for table in _tables())
+    days = ["given_from", "given_to", "covered_until"]
+    as_timestamps = exposures.assign(**{name: pd.to_datetime(exposures[name]) for name in days})
+    for frame in (exposures, as_timestamps):
+        found = lines_of(pa.Table.from_pandas(cohort), pa.Table.from_pandas(frame), STUDY)
+        assert (found[0].to_pylist(), found[1].to_pylist()) == (expected.to_pylist(), counts.to_pylist())
 
 
 def test_one_exchange_whatever_the_number_of_rule_sets(spark_frames: Callable[[], tuple]) -> None:  # type: ignore[type-arg]

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from jobs.config import Study
+from jobs.config import RuleSet, Study
 from jobs.report.page import render_report
 from jobs.report.sankey import flows
 from jobs.report.summary import main_table
@@ -133,6 +133,15 @@ def test_what_it_says(read: Structure) -> None:
     assert "1,234" in text
     assert "gap days 45" in text
     assert "17" in text
+
+
+def test_gaps_are_also_said_from_infusion_to_infusion(page: str) -> None:
+    cells = " ".join(re.sub("<[^>]+>", " ", page).split())
+    assert "primary 90 111 " in cells
+    assert "gap 45 gap days 45 45 66 " in cells
+    covered = RuleSet(coverage_days={"trastuzumab": 28})
+    longer = STUDY.model_copy(update={"rule_sets": {**STUDY.rule_sets, "primary": covered}})
+    assert "primary 90 111 to 118 " in " ".join(re.sub("<[^>]+>", " ", page_of(longer)).split())
 
 
 def test_everything_is_escaped(page: str) -> None:
