@@ -101,9 +101,22 @@ def duckdb_sort(folder: Path) -> None:
     connection = duckdb.connect(config={"threads": 2})
     query = f"""SELECT person_id, substance, given_from, given_to, covered_until
                 FROM read_parquet('{folder}/*.parquet') ORDER BY person_id, given_from"""
-    for _ in connection.sql(query).fetch_record_batch(100_000):
+    for _ in connection.sql(query).to_arrow_reader(100_000):
         pass
     connection.close()
+
+
+def worker_peak_mib() -> float:
+    """The most memory that any Python worker of this machine's engine has held so far, MiB (Linux)."""
+    peaks = [0.0]
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"pyspark" in (process / "cmdline").read_bytes() and b"daemon" in (process / "cmdline").read_bytes():
+                lines = (process / "status").read_text().splitlines()
+                peaks += [int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")]
+        except OSError:
+            continue
+    return max(peaks)
 
 
 def _study(rule_sets: int) -> Study:
@@ -140,7 +153,8 @@ def compare(spark: SparkSession, folder: Path, people: int, repeats: int, wanted
     medians = {name: statistics.median(of) for name, of in seconds.items()}
     for name, median in medians.items():
         ratio = f", {median / medians['floor']:.2f} of the floor" if "floor" in medians else ""
-        print(f"{name}: {median:.1f} s, {median / rows * 1e6:.2f} us a row{ratio}")
+        print(f"{name}: {median:.1f} s, {median / rows * 1e6:.3f} us a row{ratio}")
+    print(f"a Python worker held at most {worker_peak_mib():.0f} MiB so far", flush=True)
 
 
 def main() -> None:

@@ -65,7 +65,8 @@ def _narrow_rows(cohort: DataFrame, exposures: DataFrame, rules: table.LineRules
         what,
     )
     nobody = F.lit(None).cast("string").alias("person_id")
-    events = exposures.select(nobody, key, event.alias("row")).where(F.col("row").isNotNull())
+    is_wanted = F.col("substance").isin(*rules.substances) | F.col("class").isin(*rules.classes)
+    events = exposures.where(is_wanted).select(nobody, key, event.alias("row"))
     return cohort.select("person_id", key, person.alias("row")).unionByName(events)
 
 

@@ -141,18 +141,23 @@ def fold_person(
     # Of substances running at index, what reaches over the index counts from the index day on.
     carried = np.int64(0)
     for i in range(first_row, last_row):
+        if given_from[i] >= index:
+            break
         s = substance[i]
         runs = running >> s & 1
         first = index if runs else index - lead
         if given_to[i] < first or given_from[i] > F:
             counts[OUTSIDE] += 1
-        elif runs and given_from[i] < index:
+        elif runs:
             cover = given_to[i] + coverage_of[s] if coverage_of[s] > 0 else covered_until[i]
             if not carried >> s & 1:
                 carried |= one << s
                 carried_to[s] = carried_cover[s] = -FAR
             carried_to[s] = max(carried_to[s], min(given_to[i], F))
             carried_cover[s] = max(carried_cover[s], cover)
+    while last_row > first_row and given_from[last_row - 1] > F and given_from[last_row - 1] >= index:
+        counts[OUTSIDE] += 1
+        last_row -= 1
 
     first_written = written
     is_open = False
@@ -187,8 +192,8 @@ def fold_person(
             break
         day = following
 
-        before = given | ongoing
-        given = np.int64(0)
+        before = ongoing
+        given = ongoing = np.int64(0)
         reach = -FAR
         if carried and day == index:
             for s in range(n):
@@ -196,6 +201,8 @@ def fold_person(
                     max_to[s], max_cover[s] = carried_to[s], carried_cover[s]
                     updated[s] = day
                     reach = max(reach, max_cover[s])
+                    if max_to[s] > day:
+                        ongoing |= one << s
             given |= carried
             carried = np.int64(0)
         while row < last_row and given_from[row] == day:
@@ -209,21 +216,21 @@ def fold_person(
                 max_cover[s] = max(max_cover[s], cover)
                 reach = max(reach, max_cover[s])
                 given |= one << s
+                if max_to[s] > day:
+                    ongoing |= one << s
             row += 1
-        before &= ~given
-        ongoing = np.int64(0)
-        for s in range(n):
-            bit = one << s
-            if before & bit and max_to[s] >= day:
-                given |= bit
-                reach = max(reach, max_cover[s])
-            if given & bit and max_to[s] > day:
-                ongoing |= bit
+        if before & ~given:
+            for s in range(n):
+                if before & ~given & one << s and max_to[s] >= day:
+                    given |= one << s
+                    reach = max(reach, max_cover[s])
+                    if max_to[s] > day:
+                        ongoing |= one << s
         if given == 0:
             continue
 
         present = given
-        if given & excluders:
+        if given & excluders and given & (given - 1):
             for s in range(n):
                 if given >> s & 1:
                     present &= ~excludes[s]
