@@ -67,8 +67,9 @@ wheel: setup ## dist/treatment_lines-*.whl
 	@rm -rf build
 	@sha256sum dist/*.whl
 
-benchmark: setup ## what measures speed (benchmarks/)
-	@shopt -s nullglob; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+benchmark: setup ## the line stage against Spark's sort, Spark SQL and DuckDB (BENCHMARK="--people 125000 --repeats 1")
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[benchmark]'
+	@$(BIN)/python -m benchmarks.lines $(BENCHMARK)
 
 clean: ## remove everything that make made
 	@rm -rf $(VENV) build dist out/demo *.egg-info spark-warehouse .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -132,7 +132,7 @@ def _seconds(side: Callable[[], None]) -> float:
 
 
 def compare(spark: SparkSession, folder: Path, people: int, repeats: int, wanted: list[str]) -> None:
-    """Print the median seconds of every side, taken in turns, and its ratio to Spark's floor."""
+    """Print the median seconds of every side, taken in turns after one to warm up, and its ratio to Spark's floor."""
     cohort_path, exposure_path, rows = write_exposures(folder, people)
     cohort, exposures = spark.read.parquet(str(cohort_path)), spark.read.parquet(str(exposure_path))
     partitions = build.partitions_for(rows + people, ROWS_PER_PARTITION)
@@ -146,6 +146,8 @@ def compare(spark: SparkSession, folder: Path, people: int, repeats: int, wanted
     sides = {name: side for name, side in sides.items() if not wanted or name in wanted}
     print(f"{rows:,} exposures of {people:,} people in {partitions} partitions, medians of {repeats}", flush=True)
     seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for side in sides.values():
+        side()  # the engine compiles its own code while it runs for the first time
     for turn in range(repeats):
         for name, side in sides.items():
             seconds[name].append(_seconds(side))
