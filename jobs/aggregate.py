@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Column, Window
 from pyspark.sql import functions as F
 
+from jobs.net_frame import build_frame_net_survival
 from schemas import FRAMES
 from schemas.frames import ALL, PRIMARY, SEPARATOR, UNKNOWN, UNTREATED
 
@@ -19,15 +20,27 @@ DAYS_PER_YEAR = 365.25
 NEXT_STATES = {"death": "died", "emigration": "emigrated", "study_end": "alive"}  # the other reasons name the state
 
 
-def build_frames(attrition: DataFrame, cohort: DataFrame, lines: DataFrame, study: Study) -> dict[str, DataFrame]:
-    """All frames of a study by name (schemas: FRAMES)."""
+def build_frames(
+    attrition: DataFrame, cohort: DataFrame, lines: DataFrame, study: Study, life_table: DataFrame | None = None
+) -> dict[str, DataFrame]:
+    """All frames of a study by name (schemas: FRAMES). That of net survival is empty without a life table."""
     return {
         "frame_attrition": build_frame_attrition(attrition),
         "frame_characteristics": build_frame_characteristics(cohort, lines, study),
         "frame_uptake": build_frame_uptake(cohort, lines, study),
         "frame_lines": build_frame_lines(cohort, lines, study),
         "frame_time": build_frame_time(cohort, lines, study),
+        "frame_net_survival": _net_survival(cohort, lines, study, life_table),
     }
+
+
+def _net_survival(cohort: DataFrame, lines: DataFrame, study: Study, life_table: DataFrame | None) -> DataFrame:
+    wanted = study.survival.net_strata
+    if wanted is None or life_table is None:
+        return cohort.sparkSession.createDataFrame([], FRAMES["frame_net_survival"].struct())
+    strata: dict[str, Column] = {ALL: F.lit(ALL)}
+    strata.update({name: _stratum(name, study) for name in wanted})
+    return build_frame_net_survival(_with_treatment(cohort, lines), life_table, strata)
 
 
 def build_frame_attrition(attrition: DataFrame) -> DataFrame:

@@ -177,12 +177,19 @@ class RuleSet(Section):
         return named | {other for others in self.excludes.values() for other in others}
 
 
+Stratum = Literal["age_group", "sex", "stage", "receptor", "index_kind", "region", "index_year", "treated"]
+
+
 class Survival(Section):
-    """What the survival stage tabulates: days in `times_days`, confidence `level`."""
+    """What the survival stage tabulates: days in `times_days`, confidence `level`, `lines` of treatment.
+
+    `net_strata`: net survival of everyone and by each of these; null: none. It needs a life table.
+    """
 
     times_days: tuple[PositiveDays, ...] = (90, 180, 365, 730, 1096, 1461, 1826)
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     lines: Annotated[int, Field(ge=0, le=20)] = 4
+    net_strata: tuple[Stratum, ...] | None = None
 
 
 class Disclosure(Section):
@@ -206,9 +213,6 @@ class AgeGroups(Section):
         limits = self.from_years
         inner = [f"{low}-{high - 1}" for low, high in zip(limits, limits[1:], strict=False)]
         return (f"<{limits[0]}", *inner, f"{limits[-1]}+")
-
-
-Stratum = Literal["age_group", "sex", "receptor", "index_kind", "region", "index_year", "treated"]
 
 
 class Study(Section):

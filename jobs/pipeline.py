@@ -171,11 +171,23 @@ def _lines(run: Run) -> Iterator[Tables]:
 @contextmanager
 def _aggregate(run: Run) -> Iterator[Tables]:
     people, treatment_lines = run.read("cohort").persist(), run.read("treatment_lines").persist()
+    life_table = run.read("life_table") if "life_table" in _life_table(run) else None
     try:
-        yield aggregate.build_frames(run.read("attrition"), people, treatment_lines, run.the_study)
+        yield aggregate.build_frames(run.read("attrition"), people, treatment_lines, run.the_study, life_table)
     finally:
         people.unpersist()
         treatment_lines.unpersist()
+
+
+def _life_table(run: Run) -> list[str]:
+    """The life table where the study asks for net survival; InputError where the site has none."""
+    if run.the_study.survival.net_strata is None:
+        return []
+    if "life_table" not in run.versions:
+        raise InputError(
+            "survival.net_strata: net survival needs a life table; name inputs.life_table in the site file"
+        )
+    return ["life_table"]
 
 
 def _study_parts(*keys: str) -> Callable[[Run], Any]:
@@ -229,7 +241,7 @@ TABLE_STAGES = (
         "frame_time",
         _study_parts("period", "drugs", "rule_sets", "strata", "age_groups", "survival"),
         _aggregate,
-        lambda run: ["attrition", "cohort", "treatment_lines"],
+        lambda run: ["attrition", "cohort", "treatment_lines", *_life_table(run)],
     ),
 )
 FILE_STAGES = ("survival", "report")

@@ -36,6 +36,7 @@ cohort = Table(
             nullable=False,
             codes=("de_novo", "relapse", "diagnosis"),
         ),
+        Column("birth_date", "date", "date of birth", nullable=False),
         Column("age_at_index", "int", "completed years", nullable=False),
         Column("sex", "string", "registered sex", nullable=False, codes=("female", "male")),
         Column(
@@ -44,6 +45,12 @@ cohort = Table(
             "hormone receptors",
             nullable=False,
             codes=("hormone_positive", "hormone_negative", "unknown"),
+        ),
+        Column(
+            "stage",
+            "string",
+            "stage of the index tumour at its diagnosis; NULL: not known",
+            codes=("localised", "regional", "distant"),
         ),
         Column("receptor_disagrees", "boolean", "tumours of the person disagree on a marker", nullable=False),
         Column("comorbidity_index", "int", "Charlson index; NULL: look-back not observed"),

@@ -125,6 +125,41 @@ frame_time = Table(
     ),
 )
 
+
+def _sum(name: str, doc: str) -> Column:
+    return Column(name, "double", doc, nullable=False)
+
+
+frame_net_survival = Table(
+    "frame_net_survival",
+    "frame",
+    "one row per stratum x level x day since index on which somebody is at risk",
+    ("stratum", "level", "day"),
+    (
+        _key("stratum", "variable; 'all' for everyone"),
+        _key("level", "its level; 'all' for everyone"),
+        Column("day", "int", "day since index, from 1; 0: people observed for no day at all", nullable=False),
+        _count("n", "people at risk"),
+        _count("events", "deaths on that day"),
+        _sum("w", "of those at risk: w, 1 / expected survival at the end of the day"),
+        _sum("w_events", "of those who die: w"),
+        _sum("w2_events", "of those who die: w squared"),
+        _sum("hazard", "of those at risk: hazard of the population, per day"),
+        _sum("w_hazard_start", "hazard x 1 / expected survival at the start of the day"),
+        _sum("w_start", "1 / expected survival at the start of the day"),
+        _sum("w_hazard_end", "hazard x 1 / expected survival at the end of the day"),
+        _sum("w_end", "1 / expected survival at the end of the day"),
+    ),
+)
+
 FRAMES = {
-    table.name: table for table in (frame_attrition, frame_characteristics, frame_uptake, frame_lines, frame_time)
+    table.name: table
+    for table in (
+        frame_attrition,
+        frame_characteristics,
+        frame_uptake,
+        frame_lines,
+        frame_time,
+        frame_net_survival,
+    )
 }

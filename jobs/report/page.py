@@ -15,6 +15,7 @@ from markupsafe import Markup
 from jobs.report.charts import survival_chart, year_chart
 from jobs.report.sankey import ENDS, flows, sankey
 from jobs.survival.kaplan_meier import Curve
+from jobs.survival.net import ESTIMATORS
 from jobs.survival.tables import (
     Slice,
     characteristics,
@@ -22,8 +23,10 @@ from jobs.survival.tables import (
     line_durations,
     line_starts,
     line_transitions,
+    net_survival,
     survival_curves,
     survival_medians,
+    whole_years,
 )
 from schemas.frames import ALL, GROUPS, PRIMARY, UNTREATED
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 TOP_REGIMENS = 6
 TOP_FLOW_REGIMENS = 4
 TOP_SUBSTANCES = 12
+NET_YEARS = (1, 3, 5, 10)
 FORMAL_CODE = re.compile(r"[A-Z][A-Z0-9]{1,9}")
 VARIABLES = {
     "age_at_index": "age at index",
@@ -45,6 +49,7 @@ VARIABLES = {
     "receptor": "hormone receptors",
     "receptor_disagrees": "tumours disagree on receptors",
     "time_since_prior": "last treated before index",
+    "stage": "stage at diagnosis",
     "treated": "treated or not",
 }
 LEVEL_NAMES = {
@@ -134,6 +139,7 @@ def render_report(
         line_charts=_line_charts("Survival from the start of line {}", line_curves, until),
         compares_treated="treated" in study.strata,
         medians=_medians({**index_curves, **line_curves}),
+        net=_net_survival(frames["frame_net_survival"], study),
         uptake=_uptake(frames["frame_uptake"], study),
         sensitivity=_sensitivity(starts, durations, study),
         ledger=_ledger(small.get("ledger")),
@@ -348,6 +354,28 @@ def _medians(curves: Mapping[Slice, Curve]) -> Table:
     return Table("Median survival, Kaplan-Meier.", columns, rows)
 
 
+def _net_survival(frame: pd.DataFrame, study: Study) -> Table | None:
+    """Pohar Perme's estimate after some whole years, or nothing where the study asks for none."""
+    years = {year: day for year, day in whole_years(frame).items() if year in NET_YEARS}
+    table = net_survival(frame, study)
+    table = table[table["estimator"] == ESTIMATORS[0]]
+    if table.empty or not years:
+        return None
+    rows: list[list[str]] = []
+    for (stratum, level), of_level in table.groupby(["stratum", "level"], sort=False):
+        at = of_level.drop_duplicates("time_days").set_index("time_days")
+        said = []
+        for day in years.values():
+            point = at.loc[day]
+            limits = f"{100 * point.estimate:.1f} ({100 * point.lower:.1f} to {100 * point.upper:.1f})"
+            said.append("–" if pd.isna(point.estimate) else f"{limits}, {_count(point.at_risk)} at risk")
+        name = "everyone" if stratum == ALL else f"{_variable(stratum)}: {_level(level)}"
+        rows.append([name, _count(at["n"].iloc[0]), _count(at["events"].iloc[0]), *said])
+    columns = [Column("", False), Column("people"), Column("deaths"), *(Column(f"{year} years, %") for year in years)]
+    caption = "Net survival after whole years in percent (limits), and how many were still at risk. Pohar Perme."
+    return Table(caption, columns, rows)
+
+
 def _uptake(frame: pd.DataFrame, study: Study) -> dict[str, Any]:
     table = drug_uptake(frame, study)
     ever = table.groupby("substance")["n"].sum()
@@ -402,7 +430,8 @@ def _dose_to_dose(rules: RuleSet, study: Study) -> str:
         rules.coverage_days.get(name, rules.coverage_days.get("default", usual.get(name, usual.get("default", 21))))
         for name in study.drugs.line_defining
     }
-    return " to ".join(str(rules.gap_days + days) for days in sorted({min(by_substance), max(by_substance)}))
+    extremes = {min(by_substance), max(by_substance)} if by_substance else set()
+    return " to ".join(str(rules.gap_days + days) for days in sorted(extremes))
 
 
 def _difference(rules: RuleSet, primary: RuleSet) -> str:

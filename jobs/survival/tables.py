@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from jobs.survival.kaplan_meier import Curve, kaplan_meier, median, plain_quantile
+from jobs.survival.net import ESTIMATORS, net_curve
 from schemas import TABLES
 from schemas.frames import ALL, GROUPS, LEVELS, UNKNOWN
 
@@ -80,6 +81,9 @@ DESCRIBED = (  # in this order, then the others
     "comorbidity_index",
 )
 
+MONTH = 30.4375
+DAYS_PER_YEAR = 365.241  # as R's relsurv counts
+
 NOBODY = "nobody"
 BEYOND = "beyond the last observed day"
 NOT_REACHED = "not reached"
@@ -107,7 +111,13 @@ def result_tables(frames: Mapping[str, pd.DataFrame], study: Study) -> dict[str,
         "line_durations": line_durations(time, study, of_lines),
         "line_transitions": line_transitions(frames["frame_lines"], study),
         "drug_uptake": drug_uptake(frames["frame_uptake"], study),
-        "survival": _table("survival", (row for key in curves for row in _survival_rows(key, curves[key], study))),
+        "survival": _table(
+            "survival",
+            [
+                *(row for key in curves for row in _survival_rows(key, curves[key], study)),
+                *_net_survival_rows(frames["frame_net_survival"], study),
+            ],
+        ),
         "survival_medians": survival_medians(of_people),
     }
     return {name: tables[name][list(columns)].reset_index(drop=True) for name, columns in COLUMNS.items()}
@@ -129,7 +139,7 @@ def levels_of(variable: str, study: Study, seen: Iterable[str] = ()) -> list[str
         known = tuple(str(year) for year in _years(study))
     elif variable == "index_kind":
         known = ("de_novo", "relapse") if study.cohort.index == "metastasis" else ("diagnosis",)
-    elif variable in ("sex", "receptor"):
+    elif variable in ("sex", "stage", "receptor"):
         known = TABLES["cohort"].column(variable).codes
     elif variable.startswith("at_most_"):
         known = ("yes", "no", UNKNOWN)
@@ -285,6 +295,48 @@ def _survival_rows(key: Slice, curve: Curve, study: Study) -> Iterator[dict[str,
             "events": int(curve.events.sum()),
             "reason": reason,
         }
+
+
+def net_survival(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Net survival by both estimators, of everyone and by the study's strata, at months and whole years up to the last
+    day on which anybody was at risk; columns of `survival`. Empty where the study asks for none."""
+    return _table("survival", _net_survival_rows(frame, study))
+
+
+def whole_years(frame: pd.DataFrame) -> dict[int, int]:
+    """The days of frame_net_survival that end a whole year of follow-up: year -> day."""
+    last = int(frame["day"].max()) if len(frame) else 0
+    return {year: math.floor(DAYS_PER_YEAR * year) for year in range(1, int(last // DAYS_PER_YEAR) + 1)}
+
+
+def _net_survival_rows(frame: pd.DataFrame, study: Study) -> Iterator[dict[str, Any]]:
+    if study.survival.net_strata is None:
+        return
+    parts = {key: part for key, part in frame.groupby(["stratum", "level"])}
+    wanted: dict[tuple[str, str], None] = {(ALL, ALL): None}
+    for stratum in study.survival.net_strata:
+        seen = {level for variable, level in parts if variable == stratum}
+        wanted.update({(stratum, level): None for level in levels_of(stratum, study, seen)})
+    last = int(frame["day"].max()) if len(frame) else 0
+    months = {MONTH * number for number in range(1, int(last // MONTH) + 1)}
+    years = set(whole_years(frame).values())
+    for estimator in ESTIMATORS:
+        for variable, level in wanted:
+            curve = net_curve(parts.get((variable, level), frame.iloc[:0]), estimator)
+            for time in sorted(months | years):
+                point = curve.at(time, study.survival.level)
+                reason = ""
+                if math.isnan(point.estimate):
+                    reason = BEYOND if curve.n else NOBODY
+                yield {
+                    "estimator": estimator,
+                    **asdict(Slice("net_survival", stratum=variable, level=level)),
+                    "time_days": time,
+                    **asdict(point),
+                    "n": curve.n,
+                    "events": curve.events,
+                    "reason": reason,
+                }
 
 
 def _median_row(curve: Curve) -> dict[str, Any]:

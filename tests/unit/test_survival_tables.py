@@ -70,6 +70,7 @@ MADE = {
     "frame_uptake": frame("frame_uptake", [(2012, "trastuzumab", 4, 7), (2012, "lapatinib", 2, 7)]),
     "frame_lines": frame("frame_lines", FRAME_LINES),
     "frame_time": frame("frame_time", FRAME_TIME),
+    "frame_net_survival": frame("frame_net_survival", []),
 }
 
 
