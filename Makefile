@@ -41,6 +41,7 @@ $(READY):
 	@echo "starting Spark once to fetch the Delta jars"
 	@$(BIN)/python -c 'from jobs.session import start_session; start_session({}).stop()' \
 	  || { echo "Spark did not start; set TREATMENT_LINES_ENGINE_LOG to a file, run make setup again and read it" >&2; exit 1; }
+	@$(BIN)/python -m jobs.compile_kernels
 	@touch $@
 
 demo: setup ## synthetic Norwegian registers, the whole run, a report in out/demo (DEMO="--persons N --seed S --out DIR")
