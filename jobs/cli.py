@@ -152,8 +152,10 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     from jobs.identity import read_key
+    from jobs.pipeline import ensure_followed_by_data
 
     run = _new_run(arguments, _load_site(arguments))
+    ensure_followed_by_data(run)
     read_key(run.site)
     for name, extract in run.extracts.items():
         print(f"{name}: {len(extract.files)} files")

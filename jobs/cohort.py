@@ -217,7 +217,10 @@ def _is_index_tumour() -> Column:
         F.coalesce(F.col("tumour_id") == F.col("spread_tumour_id"), F.lit(False)).desc(),
         (since_diagnosis >= 0).desc(),
         F.abs(since_diagnosis),
-        F.col("tumour_id"),
+        # Of two on one day the more advanced; then by what does not depend on the pseudonyms' key.
+        F.coalesce(F.array_position(F.lit(["localised", "regional", "distant"]), F.col("stage")), F.lit(0)).desc(),
+        F.col("source_file"),
+        F.col("source_row"),
     )
     rank = F.row_number().over(closest.rowsBetween(Window.unboundedPreceding, Window.currentRow))
     return F.col("eligible") & F.col("index_date").isNotNull() & (rank == 1)
@@ -243,6 +246,8 @@ def _tumours_of_kind(tumour: DataFrame, study: Study) -> DataFrame:
         "tumour_id",
         "diagnosis_date",
         "stage",
+        "source_file",
+        "source_row",
         *MARKERS,
         _invasive().alias("invasive"),
         _in_life().alias("in_life"),
@@ -441,7 +446,7 @@ def _with_prior_treatment(cohort: DataFrame, given: DataFrame) -> DataFrame:
 def _with_comorbidity(cohort: DataFrame, tables: Mapping[str, DataFrame], study: Study, people: DataFrame) -> DataFrame:
     """Adds comorbidity_index, NULL where its look-back was not observed."""
     rules = study.cohort
-    if rules.comorbidity is None or "hospital_diagnosis" not in tables:
+    if rules.comorbidity is None or rules.hospital_observed_from is None or "hospital_diagnosis" not in tables:
         return cohort.withColumn("comorbidity_index", F.lit(None).cast("int"))
     diagnoses = tables["hospital_diagnosis"].join(people, on="person_id", how="left_semi")
     scored = cohort.transform(
@@ -451,8 +456,6 @@ def _with_comorbidity(cohort: DataFrame, tables: Mapping[str, DataFrame], study:
         rules.tumour.icd10,
         rules.comorbidity_lookback_days,
     )
-    if rules.hospital_observed_from is None:
-        return scored
     observed = F.date_sub("index_date", rules.comorbidity_lookback_days) >= F.lit(rules.hospital_observed_from)
     return scored.withColumn("comorbidity_index", F.when(observed, F.col("comorbidity_index")))
 

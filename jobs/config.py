@@ -101,6 +101,7 @@ class CohortRules(Section):
     second_cancer: SecondCancer | None = None
     spread_from_hospital: HospitalSpread | None = None
     hormone_positive_percent: Annotated[float, Field(ge=0, le=100)] = 1.0
+    # The index is known only of those whose look-back lies after hospital_observed_from.
     comorbidity: str | None = "charlson_quan_2005"
     comorbidity_lookback_days: PositiveDays = 365
     hospital_observed_from: date | None = None
@@ -459,7 +460,7 @@ def _read_yaml(path: Traversable) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: cannot be read as UTF-8 text; name a YAML file") from None
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date that is none is a ValueError
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
         raise ConfigurationError(f"{path}{line}: not valid YAML; check indentation and quotes") from None
@@ -488,7 +489,7 @@ def _overrides_of(kind: str, overrides: tuple[str, ...]) -> list[tuple[str, Any]
         if scope == kind:
             try:
                 chosen.append((dotted, yaml.safe_load(text)))
-            except yaml.YAMLError:
+            except (yaml.YAMLError, ValueError):
                 raise ConfigurationError(f"--set {key}: the value is not valid YAML") from None
     return chosen
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 CORRUPT = "__corrupt"
+BESIDE = "__beside"
 MAXIMUM_COLUMNS = 20_000
 LINEAGE = ("source_file", "source_row", "delivery")
 
@@ -203,7 +204,7 @@ def _row_numbers(read: DataFrame) -> DataFrame:
 
 def read_extract(spark: SparkSession, extract: Extract, delivery: str) -> DataFrame:
     """The raw rows: every column of the adapter as trimmed text (empty is NULL), absent optional ones as NULL,
-    `__corrupt` (boolean), and the lineage columns."""
+    `__corrupt` (boolean), `__beside` (what columns that the adapter ignores hold), and the lineage columns."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for file in extract.files:
         groups.setdefault(extract.headers[file], []).append(file)
@@ -220,12 +221,15 @@ def read_extract(spark: SparkSession, extract: Extract, delivery: str) -> DataFr
         for name in wanted
     ]
     skipped = extract.raw.header_lines - 1
+    ignored = sorted(name for name in read.columns if name.startswith("__unknown"))
+    beside = F.sha2(F.to_json(F.array(*(F.col(name) for name in ignored))), 256) if ignored else F.lit(None)
     return (
         _row_numbers(read)
         .where(F.col("source_row") > skipped)
         .select(
             *text,
             F.col(CORRUPT).isNotNull().alias(CORRUPT),
+            beside.cast("string").alias(BESIDE),
             F.element_at(F.split("__file", "/"), -1).alias("source_file"),
             (F.col("source_row") - skipped).alias("source_row"),
             F.lit(delivery).alias("delivery"),

@@ -13,7 +13,7 @@ from pyspark.storagelevel import StorageLevel
 
 from jobs.config import Site
 from jobs.errors import QualityError
-from jobs.extracts import CORRUPT, LINEAGE, Extract, read_extract
+from jobs.extracts import BESIDE, CORRUPT, LINEAGE, Extract, read_extract
 from jobs.identity import pseudonymise
 from jobs.sources.adapter import Adapter, RawTable
 from schemas import TABLES, quarantine
@@ -37,8 +37,9 @@ def _mark_duplicates(frame: DataFrame, columns: list[str]) -> DataFrame:
 
 def annotate_rows(rows: DataFrame, raw: RawTable, site: Site, key: bytes) -> DataFrame:
     """Raw rows with pseudonyms, the adapter's typed columns, `reasons` (sorted, empty: accepted) and `__duplicate`."""
-    cells = [column for column in rows.columns if column not in (*LINEAGE, CORRUPT)]
-    marked = _mark_duplicates(rows.withColumn("__damaged", _is_damaged(cells)), cells)
+    cells = [column for column in rows.columns if column not in (*LINEAGE, BESIDE, CORRUPT)]
+    # Rows that differ in a column that is ignored are not the same row.
+    marked = _mark_duplicates(rows.withColumn("__damaged", _is_damaged(cells)), [*cells, BESIDE]).drop(BESIDE)
     if raw.id_column is not None:
         marked = pseudonymise(marked, key, raw.id_column, raw.id_parts)
     annotated = raw.annotate(marked, site)
@@ -82,7 +83,8 @@ def build_ledger(annotated: Mapping[str, DataFrame], delivery: str) -> DataFrame
 
 
 def build_quarantine(annotated: DataFrame, raw: RawTable) -> DataFrame:
-    """One row per raw row held back: its reasons and its delivered cells as JSON, pseudonyms for identifiers."""
+    """One row per raw row held back: its reasons and its delivered cells as JSON, pseudonyms for identifiers; of a
+    malformed row no cell."""
     delivered = [*raw.columns, *[c for c in raw.optional if not c.endswith("*")]]
     prefixes = tuple(c[:-1].lower() for c in raw.optional if c.endswith("*"))
     cells = [
@@ -94,7 +96,10 @@ def build_quarantine(annotated: DataFrame, raw: RawTable) -> DataFrame:
     return annotated.where(~F.col(DUPLICATE) & (F.size("reasons") > 0)).select(
         person.alias("person_id"),
         "reasons",
-        F.to_json(F.struct(*cells)).alias("row") if cells else F.lit("{}").alias("row"),
+        # In a row of too many or too few cells the identifier may stand under any column.
+        F.when(F.array_contains("reasons", "malformed_row") | F.lit(not cells), F.lit("{}"))
+        .otherwise(F.to_json(F.struct(*(cells or ["reasons"]))))
+        .alias("row"),
         *[F.col(column) for column in quarantine.column_names if column in LINEAGE],
     )
 

@@ -48,6 +48,7 @@ class Run:
     session: Callable[[], SparkSession]
     report_line: Callable[[str], None]
     versions: dict[str, int] = field(default_factory=dict)  # table -> version that this run reads
+    identities: dict[str, str] = field(default_factory=dict)  # table -> identity of the commit of that version
     rows: dict[str, int] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)  # stage -> warnings
 
@@ -92,6 +93,7 @@ class Run:
     def use(self, table: str, commit: Commit) -> None:
         """Let the rest of the run read this version."""
         self.versions[table], self.rows[table] = commit.version, commit.rows
+        self.identities[table] = commit.identity
 
     def conformed(self) -> Tables:
         return {name: self.read(name) for name in CONFORMED if name in self.versions}
@@ -139,6 +141,12 @@ def _ingest(run: Run) -> Iterator[Tables]:
 def _cohort(run: Run) -> Iterator[Tables]:
     tables = run.conformed()
     study = run.the_study
+    for source in sorted({entry.source for entry in study.cohort.treatment_information}):
+        if not run.rows.get(source):
+            raise InputError(
+                f"cohort.treatment_information counts on {source}, which the delivery does not have; everyone would "
+                "look untreated"
+            )
     yield {
         "attrition": cohort.build_attrition(tables, study, run.drugs),
         "cohort": cohort.build_cohort(tables, study, run.drugs, run.site.country),
@@ -254,7 +262,7 @@ def _made_of(stage: Stage, run: Run) -> dict[str, Any]:
         "stage": stage.name,
         "code": code_version(),
         "configuration": fingerprint(stage.depends_on(run)),
-        "inputs": {table: run.versions[table] for table in stage.reads(run)},
+        "inputs": {table: run.identities[table] for table in stage.reads(run)},
     }
 
 
@@ -423,6 +431,16 @@ def _record(run: Run, records: list[StageRecord]) -> None:
     run.store.append(run.schema("runs"), "runs", frame.coalesce(1))
 
 
+def ensure_followed_by_data(run: Run) -> None:
+    """ConfigurationError where the study follows people beyond what the delivery can know: nobody dies there, and
+    treatment that goes on looks stopped."""
+    if run.study is not None and run.study.period.follow_up_until.isoformat() > run.delivery:
+        raise ConfigurationError(
+            f"period.follow_up_until {run.study.period.follow_up_until} is after the delivery of {run.delivery}; end "
+            "follow-up where the data do"
+        )
+
+
 def run_stages(run: Run, first: str, last: str) -> Manifest:
     """Run the stages from `first` to `last`; those before `first` must be up to date already.
 
@@ -430,6 +448,7 @@ def run_stages(run: Run, first: str, last: str) -> Manifest:
     jobs.errors.
     """
     wanted = STAGES[: STAGES.index(last) + 1]
+    ensure_followed_by_data(run)
     read_key(run.site)
     _ = run.extracts  # a missing file or column stops the run before Spark starts and before anything is written
     records: list[StageRecord] = []
@@ -448,7 +467,7 @@ def run_stages(run: Run, first: str, last: str) -> Manifest:
 
 
 def _survival(run: Run, records: list[StageRecord]) -> None:
-    depends_on = [run.the_study.fingerprint(), {name: run.versions[name] for name in FRAMES}, run.site.warehouse]
+    depends_on = [run.the_study.fingerprint(), {name: run.identities[name] for name in FRAMES}]
 
     def files() -> dict[str, bytes]:
         tables = result_tables(_frames(run), run.the_study)
@@ -458,7 +477,8 @@ def _survival(run: Run, records: list[StageRecord]) -> None:
 
 
 def _report(run: Run, records: list[StageRecord]) -> None:
-    depends_on = [records[-1].fingerprint, dict(run.versions), run.warnings]
+    configuration = _manifest(run, records).configuration_hash  # says also whether the people are synthetic
+    depends_on = [records[-1].fingerprint, configuration, run.delivery, dict(run.identities), run.warnings]
 
     def files() -> dict[str, bytes]:
         manifest = _manifest(run, records).as_dict()
@@ -500,11 +520,11 @@ def status_lines(run: Run) -> Iterator[str]:
             yield f"{study} {stage.name}: {_why_not(commit, now) or 'up to date with its input tables'}"
 
 
-def _newest_versions(run: Run, study: str, commit: Commit) -> dict[str, int | None]:
-    versions = {}
+def _newest_versions(run: Run, study: str, commit: Commit) -> dict[str, str | None]:
+    versions: dict[str, str | None] = {}
     for table in commit.note["inputs"]:
         newest = run.store.newest(CONFORMED_SCHEMA if table in CONFORMED else study, table)
-        versions[table] = newest.version if newest else None
+        versions[table] = newest.identity if newest else None
     return versions
 
 

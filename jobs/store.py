@@ -36,6 +36,11 @@ class Commit:
         value = self.note.get("fingerprint")
         return str(value) if value is not None else None
 
+    @property
+    def identity(self) -> str:
+        """The version and what made it: after a warehouse was made anew or restored, the same version is another."""
+        return f"{self.version}@{(self.fingerprint or 'nothing')[:16]}"
+
 
 def contract_of(name: str) -> Table:
     """The contract of a table by its name; each `quarantine_<raw table>` has the same one."""

@@ -362,17 +362,21 @@ def _net_survival(frame: pd.DataFrame, study: Study) -> Table | None:
     if table.empty or not years:
         return None
     rows: list[list[str]] = []
+    heading = ALL
     for (stratum, level), of_level in table.groupby(["stratum", "level"], sort=False):
         at = of_level.drop_duplicates("time_days").set_index("time_days")
         said = []
         for day in years.values():
             point = at.loc[day]
             limits = f"{100 * point.estimate:.1f} ({100 * point.lower:.1f} to {100 * point.upper:.1f})"
-            said.append("–" if pd.isna(point.estimate) else f"{limits}, {_count(point.at_risk)} at risk")
-        name = "everyone" if stratum == ALL else f"{_variable(stratum)}: {_level(level)}"
-        rows.append([name, _count(at["n"].iloc[0]), _count(at["events"].iloc[0]), *said])
-    columns = [Column("", False), Column("people"), Column("deaths"), *(Column(f"{year} years, %") for year in years)]
-    caption = "Net survival after whole years in percent (limits), and how many were still at risk. Pohar Perme."
+            said.append("–" if pd.isna(point.estimate) else f"{limits}; {_count(point.at_risk)}")
+        if stratum != heading:
+            rows.append([HEAD, _variable(stratum)])
+        heading = stratum
+        rows.append([_level(level), _count(at["n"].iloc[0]), _count(at["events"].iloc[0]), *said])
+    after = [Column(f"{year} year{'s' * (year > 1)}, %") for year in years]
+    columns = [Column("", False), Column("people"), Column("deaths"), *after]
+    caption = "Net survival after whole years in percent (limits); how many were still at risk. Pohar Perme."
     return Table(caption, columns, rows)
 
 

@@ -14,6 +14,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.sources.adapter import Adapter, RawTable
+from jobs.sources.icdo import icd10_of
 from jobs.sources.parse import (
     compact_date,
     compact_precision,
@@ -68,7 +69,8 @@ def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
             "diagnosis_date": F.when(inexact, F.greatest(diagnosed, born)).otherwise(diagnosed),
             "death_date": F.when(is_dead, _death("P_statusdato")),
             "death_precision": F.when(is_dead, compact_precision("P_statusdato")),
-            "emigration_date": F.when(F.col("P_personstatus") == "U", since),
+            # Who was lost to follow-up is observed until then, as who emigrated.
+            "emigration_date": F.when(F.col("P_personstatus").isin("U", "."), since),
             "region": decoded("P_helseregion", _codes(site, "regions", REGION)),
             "reasons": with_reasons(
                 missing("P_fodselsdato"), missing("S_diagnosedato"), missing("P_kjonn"), missing("S_topografiIcdo3"),
@@ -190,10 +192,12 @@ def _person(accepted: Mapping[str, DataFrame]) -> DataFrame:
             F.lit(1).alias("priority"),
         )
     ).select("person_id", "registered", "registered_precision")  # fmt: skip
-    died = F.coalesce("registered", "death_date")
-    precision = F.when(F.col("registered").isNotNull(), F.col("registered_precision")).otherwise(
-        F.col("death_precision")
-    )
+    # Of two dates the register of deaths is believed, unless the cancer registry's is more exact.
+    exactness = [F.when(F.col(c) == "day", 2).when(F.col(c) == "month", 1).otherwise(0)
+                 for c in ("registered_precision", "death_precision")]  # fmt: skip
+    is_registered = F.col("registered").isNotNull() & (F.col("death_date").isNull() | (exactness[0] >= exactness[1]))
+    died = F.when(is_registered, F.col("registered")).otherwise(F.col("death_date"))
+    precision = F.when(is_registered, F.col("registered_precision")).otherwise(F.col("death_precision"))
     in_month = F.trunc("last_contact", "month") == F.trunc(died, "month")
     not_before_contact = F.when((precision == "month") & in_month, F.greatest(died, "last_contact")).otherwise(died)
     return (
@@ -206,13 +210,14 @@ def _person(accepted: Mapping[str, DataFrame]) -> DataFrame:
 
 def _tumour(cancer: DataFrame, site: Site) -> DataFrame:
     receptors = _codes(site, "receptors", RECEPTOR)
-    morphology = F.regexp_replace("S_morfologiIcdo3", r"^(\d{4})/?(\d)$", "$1/$2")
+    # A grade may follow the behaviour.
+    morphology = F.regexp_replace("S_morfologiIcdo3", r"^(\d{4})/?(\d)\d?$", "$1/$2")
     tumours = cancer.select(
         "person_id",
         F.col("S_tumornr").alias("tumour_id"),
         "diagnosis_date",
         compact_precision("S_diagnosedato").alias("diagnosis_date_precision"),
-        F.upper(F.regexp_replace("S_topografiIcdo3", r"\W", "")).alias("icd10"),
+        icd10_of(F.upper(F.regexp_replace("S_topografiIcdo3", r"\W", "")), morphology).alias("icd10"),
         F.when(morphology.rlike(r"^\d{4}/\d$"), morphology).alias("morphology"),
         decoded("S_met", STAGE).alias("stage"),
         decoded("S_er", receptors).alias("er"),

@@ -9,22 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from jobs.survival.kaplan_meier import Point
+
 if TYPE_CHECKING:
     import pandas as pd
 
 Floats = npt.NDArray[np.float64]
 ESTIMATORS = ("net_survival_pohar_perme", "net_survival_ederer2")
-
-
-@dataclass(frozen=True)
-class NetPoint:
-    """Net survival at a time; NaN is what cannot be estimated. `se` is on the scale of survival."""
-
-    estimate: float
-    se: float
-    lower: float
-    upper: float
-    at_risk: int
 
 
 @dataclass(frozen=True)
@@ -41,15 +32,15 @@ class NetCurve:
     events: int
     left_out: int
 
-    def at(self, time: float, level: float) -> NetPoint:
+    def at(self, time: float, level: float) -> Point:
         """The curve at `time` days, with limits exp(log S +- z se). Beyond the last observed day it is not known."""
         day, next_day = int(np.floor(time)), int(np.ceil(time))
         at_risk = int(self.at_risk[next_day - 1]) if 0 < next_day <= len(self.at_risk) else 0
         if self.n == 0 or next_day > len(self.estimate):
-            return NetPoint(np.nan, np.nan, np.nan, np.nan, at_risk)
+            return Point(np.nan, np.nan, np.nan, np.nan, at_risk)
         estimate, log_se = float(self.estimate[day - 1]), float(self.log_se[day - 1])
         spread = np.exp(NormalDist().inv_cdf((1 + level) / 2) * log_se)
-        return NetPoint(estimate, estimate * log_se, estimate / spread, float(estimate * spread), at_risk)
+        return Point(estimate, estimate * log_se, estimate / spread, float(estimate * spread), at_risk)
 
 
 def net_curve(frame: pd.DataFrame, estimator: str) -> NetCurve:

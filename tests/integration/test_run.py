@@ -200,6 +200,8 @@ def test_bad_rows_are_held_back_and_the_ledger_balances(spark: SparkSession, fol
         (("tumour.csv", FILES["tumour.csv"], "PAR1\0\0"), 11, "not a text file"),
         (("site.yaml", "warehouse:", "warehose:"), 10, "did you mean warehouse?"),
         (("site.yaml", "delivery: 2023-01-01", "delivery: yesterday"), 10, "delivery"),
+        (("site.yaml", "delivery: 2023-01-01", "delivery: 2022-06-30"), 10, "is after the delivery of 2022-06-30"),
+        (("site.yaml", "delivery: 2023-01-01", "delivery: 2023-13-45"), 10, "not valid YAML"),
         (("study.yaml", "gap_days: 45", "gap_days: soon"), 10, "rule_sets.gap_45.gap_days"),
         (("site.yaml", "country: conformed", "country: atlantis"), 10, "atlantis has no adapter"),
         (("key", "k" * 40, "k"), 10, "shorter than 32 bytes"),

@@ -41,6 +41,7 @@ def test_rule_sets_inherit_from_primary_also_what_is_overridden() -> None:
         ("gap_days=3", "write study.KEY=VALUE or site.KEY=VALUE"),
         ("study.name", "write study.KEY=VALUE or site.KEY=VALUE"),
         ("study.name=[", "not valid YAML"),
+        ("study.period.follow_up_until=2022-11-31", "not valid YAML"),
         ("study.name.first=x", "name is not a section"),
         ("study.rule_sets={other: {}}", "one named primary"),
     ],
