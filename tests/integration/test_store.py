@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs.errors import InputError, WarehouseLockedError
-from jobs.store import Lock, Store, _LocalFiles
+from jobs.store import Commit, Lock, Store, _LocalFiles
 from schemas import TABLES
 
 STEPS = TABLES["attrition"].struct()
@@ -72,3 +72,10 @@ def test_of_many_writers_one_creates_the_lock(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(won) == [False] * 7 + [True]
+
+
+def test_the_same_version_of_a_warehouse_made_anew_is_another() -> None:
+    before, after = (Commit(0, {"fingerprint": letter * 64}, 5) for letter in "ab")
+    assert before.identity != after.identity
+    assert before.identity == Commit(0, {"fingerprint": "a" * 64}, 7).identity
+    assert Commit(1, {}, 0).identity == "1@nothing"
