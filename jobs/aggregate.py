@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING
 
-from pyspark.sql import Column, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from jobs.net_frame import build_frame_net_survival
+from jobs.net_frame import build_net_frames
 from schemas import FRAMES
-from schemas.frames import ALL, PRIMARY, SEPARATOR, UNKNOWN, UNTREATED
+from schemas.frames import ALL, COVARIATES, CROSS, PRIMARY, SEPARATOR, UNKNOWN, UNTREATED
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
     from jobs.config import AgeGroups, RuleSet, Study
 
 DAYS_PER_YEAR = 365.25
@@ -23,24 +22,31 @@ NEXT_STATES = {"death": "died", "emigration": "emigrated", "study_end": "alive"}
 def build_frames(
     attrition: DataFrame, cohort: DataFrame, lines: DataFrame, study: Study, life_table: DataFrame | None = None
 ) -> dict[str, DataFrame]:
-    """All frames of a study by name (schemas: FRAMES). That of net survival is empty without a life table."""
+    """All frames of a study by name (schemas: FRAMES). Those of net survival are empty without a life table."""
     return {
         "frame_attrition": build_frame_attrition(attrition),
         "frame_characteristics": build_frame_characteristics(cohort, lines, study),
         "frame_uptake": build_frame_uptake(cohort, lines, study),
         "frame_lines": build_frame_lines(cohort, lines, study),
         "frame_time": build_frame_time(cohort, lines, study),
-        "frame_net_survival": _net_survival(cohort, lines, study, life_table),
+        **_net_survival(cohort, lines, study, life_table),
+        "frame_patterns": build_frame_patterns(cohort, lines, study),
     }
 
 
-def _net_survival(cohort: DataFrame, lines: DataFrame, study: Study, life_table: DataFrame | None) -> DataFrame:
+def _net_survival(
+    cohort: DataFrame, lines: DataFrame, study: Study, life_table: DataFrame | None
+) -> dict[str, DataFrame]:
     wanted = study.survival.net_strata
     if wanted is None or life_table is None:
-        return cohort.sparkSession.createDataFrame([], FRAMES["frame_net_survival"].struct())
+        names = ("frame_net_survival", "frame_expected_survival")
+        return {name: cohort.sparkSession.createDataFrame([], FRAMES[name].struct()) for name in names}
     strata: dict[str, Column] = {ALL: F.lit(ALL)}
     strata.update({name: _stratum(name, study) for name in wanted})
-    return build_frame_net_survival(_with_treatment(cohort, lines), life_table, strata)
+    longest = (study.period.follow_up_until - study.period.index_from).days
+    period = study.survival.net_period
+    window = (period.from_, period.until) if period else None
+    return build_net_frames(_with_treatment(cohort, lines), life_table, strata, longest, window)
 
 
 def build_frame_attrition(attrition: DataFrame) -> DataFrame:
@@ -136,6 +142,8 @@ def build_frame_time(cohort: DataFrame, lines: DataFrame, study: Study) -> DataF
     """One row per outcome x line x regimen x stratum x day x cause; 0 is censored. Outcomes and their causes:
 
     - overall_survival: index to death (1) or `survival_end`; everyone, by the study's strata;
+    - first_line: index to the first line of the primary rule set (1), death (2) or a second cancer (3), else
+      `follow_up_end`; day 0 where it began before; people with treatment information, by strata known at index;
     - survival_from_line: max(line_start, index_date) to death (1) or `survival_end`;
     - line_duration: start of a line to its end (1) or the death that ended it (2), censored at A = observation_end -
       the largest gap of the rule set, because a stop within that gap of the end of observation cannot be told from
@@ -148,7 +156,44 @@ def build_frame_time(cohort: DataFrame, lines: DataFrame, study: Study) -> DataF
     `all` of them.
     """
     survival = _overall_survival(cohort, lines, study)
-    return _counted(survival.unionByName(_line_times(cohort, lines, study)), "frame_time")
+    first = _first_line(cohort, lines, study)
+    return _counted(survival.unionByName(first).unionByName(_line_times(cohort, lines, study)), "frame_time")
+
+
+def build_frame_patterns(cohort: DataFrame, lines: DataFrame, study: Study) -> DataFrame:
+    """One row per model x covariate pattern x day x event, of the models that the study has.
+
+    - overall_survival: index to death (1) or `survival_end`, of everyone;
+    - untreated: of people with treatment information, 1 without a line of the primary rule set; day 0;
+    - untreated_survivors: the same of those who did not die within `survived_days`.
+    """
+    cox, undertreatment = study.survival.cox, study.survival.undertreatment
+    people = _with_treatment(cohort, lines)
+    is_death = F.col("survival_end_reason") == "death"
+    survived = F.datediff("survival_end", "index_date")
+    parts = [people.sparkSession.createDataFrame([], FRAMES["frame_patterns"].struct()).drop("n")]
+
+    def add(model: str, rows: DataFrame, covariates: tuple[str, ...], day: Column, event: Column) -> None:
+        levels = {name: _stratum(name, study) if name in covariates else F.lit("") for name in COVARIATES}
+        parts.append(
+            rows.select(
+                F.lit(model).alias("model"),
+                *(column.alias(name) for name, column in levels.items()),
+                F.lit(0).alias("entry_day"),
+                day.alias("day"),
+                event.cast("int").alias("event"),
+            )
+        )
+
+    if cox is not None:
+        add("overall_survival", people, (*cox.covariates, *cox.strata), survived, is_death)
+    if undertreatment is not None:
+        informed = people.where("has_treatment_information")
+        lived = informed.where(~(is_death & (survived < undertreatment.survived_days)))
+        untreated = ~F.array_contains("treated_under", PRIMARY)
+        add("untreated", informed, undertreatment.covariates, F.lit(0), untreated)
+        add("untreated_survivors", lived, undertreatment.covariates, F.lit(0), untreated)
+    return _counted(reduce(DataFrame.unionByName, parts), "frame_patterns")
 
 
 def _overall_survival(cohort: DataFrame, lines: DataFrame, study: Study) -> DataFrame:
@@ -163,6 +208,31 @@ def _overall_survival(cohort: DataFrame, lines: DataFrame, study: Study) -> Data
         F.datediff("survival_end", "index_date").alias("day"),
         (F.col("survival_end_reason") == "death").cast("int").alias("cause"),
         F.inline(_pairs(strata, "stratum", "level")),
+    )
+
+
+def _first_line(cohort: DataFrame, lines: DataFrame, study: Study) -> DataFrame:
+    strata: dict[str, Column] = {ALL: F.lit(ALL)}
+    known_at_index = (name for name in study.strata if "treated" not in name.split(CROSS))
+    strata.update({name: _stratum(name, study) for name in known_at_index})
+    first = lines.where((F.col("rule_set") == PRIMARY) & (F.col("line_number") == 1)).select("person_id", "line_start")
+    reason = F.col("follow_up_end_reason")
+    ended = F.when(reason == "death", 2).when(reason == "second_cancer", 3).otherwise(0)
+    has_line = F.col("line_start").isNotNull()  # greatest() passes over NULL
+    until = F.when(has_line, F.greatest("line_start", "index_date")).otherwise(F.col("follow_up_end"))
+    return (
+        cohort.where("has_treatment_information")
+        .join(first, on="person_id", how="left")
+        .select(
+            F.lit("first_line").alias("outcome"),
+            F.lit(PRIMARY).alias("rule_set"),
+            F.lit(1).alias("line_number"),
+            F.lit("").alias("regimen"),
+            F.lit(0).alias("entry_day"),
+            F.datediff(until, "index_date").alias("day"),
+            F.when(has_line, 1).otherwise(ended).alias("cause"),
+            F.inline(_pairs(strata, "stratum", "level")),
+        )
     )
 
 
@@ -253,7 +323,15 @@ def _group() -> Column:
 
 
 def _stratum(name: str, study: Study) -> Column:
-    """The level of a stratum of the study file, as text."""
+    """The level of a stratum of the study file, as text; of a cross the levels, joined as its name."""
+    if CROSS in name:
+        return F.concat_ws(CROSS, *(_stratum(variable, study) for variable in name.split(CROSS)))
+    if name == "index_period":
+        return _index_period(study)
+    if name == "comorbidity_index":
+        return _comorbidity()
+    if name == "prior_treatment":
+        return F.when(F.col("prior_treatment"), "yes").otherwise("no")
     if name == "age_group":
         return _age_group(study.age_groups)
     if name == "index_year":
@@ -268,6 +346,13 @@ def _age_group(groups: AgeGroups) -> Column:
     label: Column = F.lit(youngest)
     for low, name in zip(groups.from_years, others, strict=True):
         label = F.when(F.col("age_at_index") >= low, name).otherwise(label)
+    return label
+
+
+def _index_period(study: Study) -> Column:
+    label: Column = F.lit(None).cast("string")
+    for period in study.index_period_labels():
+        label = F.when(F.year("index_date") >= int(period.split("-")[0]), period).otherwise(label)
     return label
 
 

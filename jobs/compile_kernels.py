@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from datetime import date
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from jobs.config import Study
 from jobs.lines.table import LineRules, fold_rows, narrow_rows
-from jobs.net_frame import SEXES, LifeTable, bucket_sums
+from jobs.net_frame import SEXES, Bucket, LifeTable
 
 DAY, LATER = date(2020, 1, 1), date(2020, 3, 1)
 STUDY = {
@@ -55,8 +56,9 @@ def compile_kernels() -> None:
     )
     person = {"person_id": ["p"], "birth_date": [DAY], "index_date": [DAY], "survival_end": [LATER], "died": [True],
               "sex": ["female"], "region": ["west"], "strata": [["all"]], "levels": [["all"]]}  # fmt: skip
-    for _ in bucket_sums(pa.table(person), LifeTable.of(life)):
-        pass
+    table = LifeTable.of(life)
+    bucket = Bucket.of(pa.table(person), table)
+    list(bucket.sums(table)), list(bucket.expected(table, np.array([1], np.int64)))
 
 
 if __name__ == "__main__":

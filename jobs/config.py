@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from jobs.errors import ConfigurationError
+from schemas.frames import COVARIATES, CROSS
 
 Days = Annotated[int, Field(ge=0, le=36_500)]
 PositiveDays = Annotated[int, Field(ge=1, le=36_500)]
@@ -178,19 +179,103 @@ class RuleSet(Section):
         return named | {other for others in self.excludes.values() for other in others}
 
 
-Stratum = Literal["age_group", "sex", "stage", "receptor", "index_kind", "region", "index_year", "treated"]
+def _covariate(name: str) -> str:
+    if name not in COVARIATES:
+        if name in KNOWN_LATER:
+            raise ValueError(f"{name} is known only after the index date; as a covariate it would look into the future")
+        near = difflib.get_close_matches(name, COVARIATES, n=1)
+        raise ValueError(
+            f"no covariate {name}; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(COVARIATES)}")
+        )
+    return name
+
+
+def _stratum(name: str) -> str:
+    variables = name.split(CROSS)
+    for variable in variables:
+        if variable not in KNOWN_LATER:
+            _covariate(variable)
+    if len(set(variables)) != len(variables):
+        raise ValueError(f"{name} crosses a variable with itself")
+    return name
+
+
+KNOWN_LATER = ("treated",)
+Covariate = Annotated[str, AfterValidator(_covariate)]
+Stratum = Annotated[str, AfterValidator(_stratum)]  # a variable, or a cross of several: `age_group x receptor`
+
+
+class Cox(Section):
+    """The model of overall survival from index: `covariates`, and `strata` with a baseline hazard each.
+
+    `time_transform`: of the days, in the test of proportional hazards; km is one less Kaplan-Meier.
+    """
+
+    covariates: tuple[Covariate, ...] = Field(min_length=1)
+    strata: tuple[Covariate, ...] = ()
+    ties: Literal["efron", "breslow"] = "efron"
+    time_transform: Literal["km", "identity"] = "km"
+
+    @model_validator(mode="after")
+    def _once(self) -> Cox:
+        both = sorted(set(self.covariates) & set(self.strata))
+        if both:
+            raise ValueError(f"{both[0]} is a covariate and a stratum")
+        return self
+
+
+class Undertreatment(Section):
+    """The model of having no line of treatment, of all with treatment information and of those who lived longer than
+    `survived_days`, who had the time to start."""
+
+    covariates: tuple[Covariate, ...] = Field(min_length=1)
+    survived_days: PositiveDays = 60
+
+
+class CalendarPeriod(Section):
+    """Calendar days, both included."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    from_: date = Field(alias="from")
+    until: date
+
+    @model_validator(mode="after")
+    def _in_order(self) -> CalendarPeriod:
+        if self.until < self.from_:
+            raise ValueError("until is before from")
+        return self
+
+
+# Corazziari, Quinn and Capocaccia, Eur J Cancer 2004;40:2307-2316: weights of the ages 15-44, 45-54, 55-64, 65-74, 75+.
+STANDARDS = {
+    "icss1": (0.07, 0.12, 0.23, 0.29, 0.29),
+    "icss2": (0.28, 0.17, 0.21, 0.20, 0.14),
+    "icss3": (0.60, 0.10, 0.10, 0.10, 0.10),
+}
+STANDARD_AGES = (45, 55, 65, 75)
 
 
 class Survival(Section):
-    """What the survival stage tabulates: days in `times_days`, confidence `level`, `lines` of treatment.
+    """What the survival stage tabulates: curves at `times_days`, what comes after a line at `next_days`, the start of
+    line 1 at `first_line_days`, restricted means to `restricted_mean_days`; confidence `level`, `lines` of treatment.
 
-    `net_strata`: net survival of everyone and by each of these; null: none. It needs a life table.
+    `net_strata`: net survival of everyone and by each of these; null: none. It needs a life table. `net_standard`: also
+    standardised to the ages of an International Cancer Survival Standard, wherever a stratum is crossed with age_group.
+    `net_period`: also of what happens in these calendar days (period analysis).
     """
 
     times_days: tuple[PositiveDays, ...] = (90, 180, 365, 730, 1096, 1461, 1826)
+    next_days: tuple[PositiveDays, ...] = (183, 365, 731, 1826)
+    first_line_days: tuple[PositiveDays, ...] = (90, 180, 365)
+    restricted_mean_days: PositiveDays = 1826
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     lines: Annotated[int, Field(ge=0, le=20)] = 4
     net_strata: tuple[Stratum, ...] | None = None
+    net_standard: Literal["icss1", "icss2", "icss3"] | None = None
+    net_period: CalendarPeriod | None = None
+    cox: Cox | None = None
+    undertreatment: Undertreatment | None = None
 
 
 class Disclosure(Section):
@@ -217,7 +302,7 @@ class AgeGroups(Section):
 
 
 class Study(Section):
-    """A study file."""
+    """A study file. `index_periods`: the first years of the calendar periods of index, the variable index_period."""
 
     name: Name
     title: str = ""
@@ -227,10 +312,34 @@ class Study(Section):
     exposure: Exposure = Exposure()
     rule_sets: dict[Name, RuleSet] = Field(default={"primary": RuleSet()}, max_length=63)
     age_groups: AgeGroups = AgeGroups()
+    index_periods: tuple[int, ...] = ()
     strata: tuple[Stratum, ...] = ("age_group",)
     survival: Survival = Survival()
     disclosure: Disclosure = Disclosure()
     regimen_names: dict[str, str] = {}
+
+    def index_period_labels(self) -> tuple[str, ...]:
+        """The periods of index in order: `2012-2016`, ..., of years that the study has."""
+        first, last = self.period.index_from.year, self.period.index_until.year
+        starts = [first, *(year for year in self.index_periods if first < year <= last)]
+        ends = [*(year - 1 for year in starts[1:]), last]
+        return tuple(f"{a}-{b}" if a < b else str(a) for a, b in zip(starts, ends, strict=True))
+
+    @model_validator(mode="after")
+    def _standard_has_its_ages(self) -> Study:
+        survival = self.survival
+        if list(self.index_periods) != sorted(set(self.index_periods)):
+            raise ValueError("index_periods are years in ascending order")
+        if survival.net_standard is None:
+            return self
+        if self.age_groups.from_years != STANDARD_AGES:
+            raise ValueError(
+                f"survival.net_standard: {survival.net_standard} has weights for age_groups.from_years "
+                f"{list(STANDARD_AGES)}"
+            )
+        if not any("age_group" in stratum.split(CROSS) for stratum in survival.net_strata or ()):
+            raise ValueError("survival.net_standard: net_strata needs age_group, or a cross with it")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -6,9 +6,11 @@ on how Spark partitions the people.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import date
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +31,10 @@ Ints = npt.NDArray[np.int32]
 DAYS_PER_YEAR = 365.241  # of a rate table: attained age and yearly hazards, as R's relsurv counts
 BUCKETS = 16
 FRAME = FRAMES["frame_net_survival"]
-SUMS = tuple(FRAME.column_names[3:])  # n, events, and what the kernel adds up for each day
+EXPECTED = FRAMES["frame_expected_survival"]
+EXPECTED_ROWS = "expected_survival"  # of the kernel's output that belong to EXPECTED
+SUMS = tuple(FRAME.column_names[4:])  # n, events, and what the kernel adds up for each day
+MONTH = 30.4375
 SEXES = ("female", "male")
 
 
@@ -37,7 +42,7 @@ SEXES = ("female", "male")
 class LifeTable:
     """Hazard per day of the general population: `hazard` (sex, region, year, age), from `first_year`, age 0 up.
 
-    A region that the table does not have is that of the whole country, which is the first.
+    A region that the table does not have is that of the whole country, which is the first. NaN: nobody is covered.
     """
 
     hazard: Floats
@@ -49,8 +54,8 @@ class LifeTable:
         """The conformed life table of one country (schemas: life_table), of the whole country and perhaps by region.
 
         One-year probabilities q become -log(1 - q) / 365.241 per day. InputError where it is of several countries, not
-        of the whole country, has no row for some sex, region, year or age between its first and its last, or a
-        probability of 1 below its last age.
+        of the whole country, has no row for some region, year or age between its first and its last, or a probability
+        of 1 below its last age. Of a sex that it lacks nobody is covered.
         """
         if rows["country"].nunique() != 1:
             raise InputError(f"life_table: {rows['country'].nunique()} countries; net survival needs that of one")
@@ -60,10 +65,11 @@ class LifeTable:
         years, last_age = range(rows["year"].min(), rows["year"].max() + 1), int(rows["age"].max())
         table = np.full((len(SEXES), len(regions), len(years), last_age + 1), np.nan)
         place = {region: number for number, region in enumerate(regions)}
-        sex = rows["sex"].map({name: number for number, name in enumerate(SEXES)}).to_numpy()
+        sex = rows["sex"].map({name: number for number, name in enumerate(SEXES)}).to_numpy(np.int64)
         region = np.array([place[None if name is None or name != name else name] for name in rows["region"]], np.int64)
         table[sex, region, rows["year"].to_numpy() - years[0], rows["age"].to_numpy()] = rows["probability_of_death"]
-        missing = np.argwhere(np.isnan(table))
+        has_sex = ~np.isnan(table).all(axis=(1, 2, 3))
+        missing = np.argwhere(np.isnan(table) & has_sex[:, None, None, None])
         if len(missing):
             at = missing[0]
             raise InputError(
@@ -72,49 +78,75 @@ class LifeTable:
         if ((table < 0) | (table > 1)).any() or (table[..., :-1] == 1).any():
             raise InputError("life_table: a probability is not between 0 and 1, or is 1 below the last age")
         # Nobody is certain to die: the last age's 1 means that the table ends.
-        certain = table == 1
+        certain = table == 1  # a sex that the table lacks stays NaN, and covers nobody
         table[certain] = np.broadcast_to(table[..., -2:-1], table.shape)[certain]
         return LifeTable(-np.log1p(-table) / DAYS_PER_YEAR, years[0], tuple(regions))
+
+    @property
+    def year_ends(self) -> npt.NDArray[np.int64]:
+        """The first days, from 1970-01-01, of all years but the first."""
+        years = np.arange(self.first_year + 1, self.first_year + self.hazard.shape[2])
+        return np.asarray((years - 1970).astype("datetime64[Y]").astype("datetime64[D]").astype(np.int64))
+
+
+@compiled
+def _changes(today: int, born: int, ages: int, year_ends: npt.NDArray[np.int64]) -> tuple[int, int, int]:
+    """Completed years of age on a day, the place of its calendar year, and the first later day with another of them."""
+    age = int((today - born) / DAYS_PER_YEAR)
+    birthday = born + int((age + 1) * DAYS_PER_YEAR)
+    while int((birthday - born) / DAYS_PER_YEAR) <= age:
+        birthday += 1
+    year = int(np.searchsorted(year_ends, today, side="right"))
+    change = birthday
+    if year < len(year_ends):
+        change = min(change, year_ends[year])
+    return min(max(age, 0), ages - 1), year, change
 
 
 @compiled
 def add_people(
     born: Ints,
     index: Ints,
+    entry: Ints,
     days: Ints,
     died: npt.NDArray[np.bool_],
     sex: Ints,
     region: Ints,
     levels: Ints,
     hazard: Floats,
-    first_year: int,
-    year_of: Ints,
-    first_day: int,
+    year_ends: npt.NDArray[np.int64],
     sums: Floats,
 ) -> None:
-    """Add people to `sums` (levels, days + 1, len(SUMS)), one after the other.
+    """Add people to `sums` (levels, days + 2, len(SUMS)), one after the other; day d is row d + 1.
 
-    Dates are days from 1970-01-01; `levels` (people, strata) are places in `sums`; `year_of` is the calendar year of
-    each day from `first_day`. Row 0 counts those observed for no day at all, who say nothing about a hazard.
+    Dates are days from 1970-01-01; people are counted on the days after `entry` until `days`, and weighted from day 1.
+    `levels` (people, strata) are places in `sums`; `year_ends` are the first days of all years of the hazards but the
+    first. Day 0 counts those observed for no day at all, who say nothing about a hazard; day -1 those of whom the life
+    table says nothing.
     """
-    years, ages = hazard.shape[2], hazard.shape[3]
+    ages = hazard.shape[3]
     for person in range(len(born)):
-        if days[person] == 0:
+        covered = sex[person] >= 0 and not np.isnan(hazard[sex[person], region[person], 0, 0])
+        if not covered or days[person] <= entry[person]:
             for level in levels[person]:
-                sums[level, 0, 0] += 1
-                sums[level, 0, 1] += died[person]
+                sums[level, 1 if covered else 0, 0] += 1
+                sums[level, 1 if covered else 0, 1] += died[person]
             continue
         weight = 1.0
+        change, rate, growth = index[person], 0.0, 1.0
         for day in range(1, days[person] + 1):
             today = index[person] + day - 1
-            age = min(max(int((today - born[person]) / DAYS_PER_YEAR), 0), ages - 1)
-            year = min(max(year_of[today - first_day] - first_year, 0), years - 1)
-            rate = hazard[sex[person], region[person], year, age]
+            if today >= change:
+                age, year, change = _changes(today, born[person], ages, year_ends)
+                rate = hazard[sex[person], region[person], year, age]
+                growth = np.exp(rate)
             before = weight
-            weight *= np.exp(rate)
+            weight *= growth
+            if day <= entry[person]:
+                continue
             dies = 1.0 if died[person] and day == days[person] else 0.0
             for level in levels[person]:
-                row = sums[level, day]
+                row = sums[level, day + 1]
                 row[0] += 1
                 row[1] += dies
                 row[2] += weight
@@ -127,65 +159,168 @@ def add_people(
                 row[9] += weight
 
 
-def bucket_sums(people: pa.Table, life: LifeTable) -> Iterator[tuple[str, str, Floats]]:
-    """(stratum, level, sums by day) of the people of one bucket, added in the order of their identifiers.
+@compiled
+def add_expected(
+    born: Ints,
+    index: Ints,
+    sex: Ints,
+    region: Ints,
+    levels: Ints,
+    hazard: Floats,
+    year_ends: npt.NDArray[np.int64],
+    days: npt.NDArray[np.int64],
+    sums: Floats,
+) -> None:
+    """Add to `sums` (levels, days, 2) the people and their expected survival on each of `days` (ascending), whatever
+    became of them."""
+    ages = hazard.shape[3]
+    for person in range(len(born)):
+        if sex[person] < 0 or np.isnan(hazard[sex[person], region[person], 0, 0]):
+            continue
+        cumulative = 0.0
+        reached = 0
+        change, rate = index[person], 0.0
+        for place in range(len(days)):
+            while reached < days[place]:
+                if index[person] + reached >= change:
+                    age, year, change = _changes(index[person] + reached, born[person], ages, year_ends)
+                    rate = hazard[sex[person], region[person], year, age]
+                following = min(days[place], change - index[person])
+                cumulative += rate * (following - reached)
+                reached = following
+            survival = np.exp(-cumulative)
+            for level in levels[person]:
+                sums[level, place, 0] += 1
+                sums[level, place, 1] += survival
 
-    `people`: person_id, birth_date, index_date, survival_end, died, sex, region, strata and levels (lists of names).
-    """
-    people = people.sort_by("person_id")
 
-    def days_of(name: str) -> Ints:
-        return np.asarray(people[name].cast(pa.date32()).cast(pa.int32()), np.int32)
+@dataclass(frozen=True)
+class Bucket:
+    """People of one bucket in the order of their identifiers, and `known`: their (stratum, level) by place."""
 
-    born, index, end = days_of("birth_date"), days_of("index_date"), days_of("survival_end")
-    names = [list(zip(*pair, strict=True)) for pair in
-             zip(people["strata"].to_pylist(), people["levels"].to_pylist(), strict=True)]  # fmt: skip
-    known = sorted({name for of_person in names for name in of_person})
-    places = {name: place for place, name in enumerate(known)}
-    levels = np.array([[places[name] for name in of_person] for of_person in names], np.int32)
-    regions = {name: place for place, name in enumerate(life.regions)}
-    region = np.array([regions.get(name, 0) for name in people["region"].to_pylist()], np.int32)
-    sex = np.array([SEXES.index(name) for name in people["sex"].to_pylist()], np.int32)
-    first_day, last_day = int(index.min()), int(end.max())
-    calendar = (
-        np.arange(first_day, last_day + 1).astype("datetime64[D]").astype("datetime64[Y]").astype(np.int32) + 1970
-    )
-    sums = np.zeros((len(known), int((end - index).max()) + 1, len(SUMS)))
-    died = np.asarray(people["died"], bool)
-    add_people(
-        born, index, end - index, died, sex, region, levels, life.hazard, life.first_year, calendar, first_day, sums
-    )
-    for (stratum, level), place in places.items():
-        yield stratum, level, sums[place]
+    born: Ints
+    index: Ints
+    days: Ints
+    died: npt.NDArray[np.bool_]
+    sex: Ints
+    region: Ints
+    levels: Ints
+    known: list[tuple[str, str]]
+
+    @staticmethod
+    def of(people: pa.Table, life: LifeTable) -> Bucket:
+        """`people`: person_id, birth_date, index_date, survival_end, died, sex, region, strata and levels (lists of
+        names)."""
+        people = people.sort_by("person_id")
+
+        def days_of(name: str) -> Ints:
+            return np.asarray(people[name].cast(pa.date32()).cast(pa.int32()), np.int32)
+
+        def place(name: str, names: Sequence[str | None], other: int) -> Ints:
+            places = {known: number for number, known in enumerate(names)}
+            return np.array([places.get(value, other) for value in people[name].to_pylist()], np.int32)
+
+        pairs = zip(people["strata"].to_pylist(), people["levels"].to_pylist(), strict=True)
+        names = [list(zip(*pair, strict=True)) for pair in pairs]
+        known = sorted({name for of_person in names for name in of_person})
+        places = {name: number for number, name in enumerate(known)}
+        index = days_of("index_date")
+        return Bucket(
+            days_of("birth_date"),
+            index,
+            days_of("survival_end") - index,
+            np.asarray(people["died"], bool),
+            place("sex", SEXES, -1),
+            place("region", life.regions, 0),
+            np.array([[places[name] for name in of_person] for of_person in names], np.int32),
+            known,
+        )
+
+    def sums(self, life: LifeTable, window: tuple[int, int] | None = None) -> Iterator[tuple[str, str, Floats]]:
+        """(stratum, level, sums by day from -1 on), over the whole follow-up or that between two calendar days, both
+        included."""
+        entry, days, died = np.zeros_like(self.days), self.days, self.died
+        if window is not None:
+            inside = np.maximum(window[1] - self.index, 0).astype(np.int32)
+            entry = np.maximum(window[0] - 1 - self.index, 0).astype(np.int32)
+            days, died = np.minimum(days, inside), died & (days <= inside)
+        sums = np.zeros((len(self.known), max(int(days.max()), 0) + 2, len(SUMS)))
+        add_people(
+            self.born, self.index, entry, days, died, self.sex, self.region, self.levels, life.hazard, life.year_ends,
+            sums,
+        )  # fmt: skip
+        for (stratum, level), of_level in zip(self.known, sums, strict=True):
+            yield stratum, level, of_level
+
+    def expected(self, life: LifeTable, days: npt.NDArray[np.int64]) -> Iterator[tuple[str, str, Floats]]:
+        """(stratum, level, people and the sum of their expected survival on each of `days`)."""
+        sums = np.zeros((len(self.known), len(days), 2))
+        add_expected(self.born, self.index, self.sex, self.region, self.levels, life.hazard, life.year_ends, days, sums)
+        for (stratum, level), of_level in zip(self.known, sums, strict=True):
+            yield stratum, level, of_level
 
 
-def _kernel(life: LifeTable) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    schema = pa.schema([pa.field("bucket", pa.int32()), *FRAME.arrow()])
+def _kernel(
+    life: LifeTable, window: tuple[int, int] | None, expected_days: npt.NDArray[np.int64]
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    schema = pa.schema([pa.field("bucket", pa.int32()), *FRAME.arrow(), EXPECTED.arrow().field("expected")])
+
+    def rows(
+        bucket: int, outcome: str, stratum: str, level: str, day: npt.NDArray[Any], sums: dict[str, Floats]
+    ) -> pa.Table:
+        number = len(day)
+        named = {
+            "bucket": np.full(number, bucket, np.int32),
+            "outcome": pa.array([outcome] * number, pa.string()),
+            "stratum": pa.array([stratum] * number, pa.string()),
+            "level": pa.array([level] * number, pa.string()),
+            "day": day.astype(np.int32),
+            **sums,
+        }
+        nothing = np.zeros(number)
+        columns = [pa.array(named.get(field.name, nothing)).cast(field.type) for field in schema]
+        return pa.table(columns, schema=schema)
 
     def add(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         received = list(batches)
         if not received:
             return
         people = pa.Table.from_batches(received)
-        for bucket in sorted(set(people["bucket"].to_pylist())):
-            of_bucket = people.filter(pa.compute.equal(people["bucket"], bucket))
-            for stratum, level, sums in bucket_sums(of_bucket, life):
-                day = np.flatnonzero(sums[:, 0] > 0)
-                columns = [
-                    pa.array(np.full(len(day), bucket, np.int32)),
-                    pa.array([stratum] * len(day), pa.string()),
-                    pa.array([level] * len(day), pa.string()),
-                    pa.array(day.astype(np.int32)),
-                    *(pa.array(sums[day, place]).cast(schema.field(name).type) for place, name in enumerate(SUMS)),
-                ]
-                yield from pa.table(columns, schema=schema).to_batches(max_chunksize=50_000)
+        for number in sorted(set(people["bucket"].to_pylist())):
+            bucket = Bucket.of(people.filter(pa.compute.equal(people["bucket"], number)), life)
+            observed = [("net_survival", bucket.sums(life))]
+            if window is not None:
+                observed.append(("net_survival_period", bucket.sums(life, window)))
+            for outcome, parts in observed:
+                for stratum, level, sums in parts:
+                    seen = np.flatnonzero(sums[:, 0] > 0)
+                    columns = {name: sums[seen, place] for place, name in enumerate(SUMS)}
+                    yield from rows(number, outcome, stratum, level, seen - 1, columns).to_batches(50_000)
+            for stratum, level, sums in bucket.expected(life, expected_days):
+                columns = {"n": sums[:, 0], "expected": sums[:, 1]}
+                yield from rows(number, EXPECTED_ROWS, stratum, level, expected_days, columns).to_batches(50_000)
 
     return add
 
 
-def build_frame_net_survival(cohort: DataFrame, life_table: DataFrame, strata: dict[str, Column]) -> DataFrame:
-    """One row per stratum x level x day (schemas: frame_net_survival). `strata` are the levels by variable, `all`
-    included. InputError: see LifeTable.of."""
+def tabulated_days(last: int) -> list[int]:
+    """Days from 1 to `last` on which net survival is tabulated: every 30.4375 days and whole years, rounded down."""
+    months = {math.floor(MONTH * number) for number in range(1, int(last // MONTH) + 1)}
+    return sorted(months | {math.floor(DAYS_PER_YEAR * year) for year in range(1, int(last // DAYS_PER_YEAR) + 1)})
+
+
+def build_net_frames(
+    cohort: DataFrame,
+    life_table: DataFrame,
+    strata: dict[str, Column],
+    follow_up_days: int,
+    window: tuple[date, date] | None = None,
+) -> dict[str, DataFrame]:
+    """frame_net_survival and frame_expected_survival (schemas). `strata` are the levels by variable, `all` included.
+
+    `follow_up_days`: the longest that anybody can be followed. `window`: also net survival of a period, of what happens
+    between two calendar days. InputError: see LifeTable.of.
+    """
     from pyspark.sql import types as T
 
     life = LifeTable.of(life_table.select("country", "region", "sex", "year", "age", "probability_of_death").toPandas())
@@ -196,15 +331,25 @@ def build_frame_net_survival(cohort: DataFrame, life_table: DataFrame, strata: d
         F.array(*strata.values()).alias("levels"),
         F.pmod(F.xxhash64("person_id"), F.lit(BUCKETS)).cast("int").alias("bucket"),
     )  # fmt: skip
-    fields = [T.StructField("bucket", T.IntegerType()), *FRAME.struct().fields]
-    parts = people.repartition(BUCKETS, "bucket").mapInArrow(_kernel(life), T.StructType(fields))
-    in_order = F.sort_array(F.collect_list(F.struct("bucket", *SUMS)))
+    expected = T.StructField("expected", T.DoubleType())
+    fields = [T.StructField("bucket", T.IntegerType()), *FRAME.struct().fields, expected]
+    days = np.array(tabulated_days(follow_up_days), np.int64)
+    epoch = date(1970, 1, 1)
+    between = ((window[0] - epoch).days, (window[1] - epoch).days) if window else None
+    parts = people.repartition(BUCKETS, "bucket").mapInArrow(_kernel(life, between, days), T.StructType(fields))
+    sums = (*SUMS, "expected")
+    in_order = F.sort_array(F.collect_list(F.struct("bucket", *sums)))
 
     def added(name: str) -> Column:
-        kind = FRAME.column(name).type
+        kind = "bigint" if name in ("n", "events") else "double"
         return F.aggregate(
             F.transform("parts", lambda part: part[name]), F.lit(0).cast(kind), lambda a, b: a + b
         ).alias(name)
 
-    grouped = parts.groupBy("stratum", "level", "day").agg(in_order.alias("parts"))
-    return grouped.select("stratum", "level", "day", *(added(name) for name in SUMS))
+    grouped = parts.groupBy("outcome", "stratum", "level", "day").agg(in_order.alias("parts"))
+    frame = grouped.select("outcome", "stratum", "level", "day", *(added(name) for name in sums))
+    is_expected = F.col("outcome") == EXPECTED_ROWS
+    return {
+        FRAME.name: frame.where(~is_expected).select(*FRAME.column_names),
+        EXPECTED.name: frame.where(is_expected & (F.col("n") > 0)).select(*EXPECTED.column_names),
+    }

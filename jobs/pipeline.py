@@ -247,7 +247,7 @@ TABLE_STAGES = (
     Stage(
         "aggregate",
         "frame_time",
-        _study_parts("period", "drugs", "rule_sets", "strata", "age_groups", "survival"),
+        _study_parts("period", "drugs", "rule_sets", "strata", "age_groups", "index_periods", "survival"),
         _aggregate,
         lambda run: ["attrition", "cohort", "treatment_lines", *_life_table(run)],
     ),

@@ -7,6 +7,7 @@ ALL = "all"
 UNTREATED = "untreated"
 UNKNOWN = "unknown"
 SEPARATOR = " + "  # between the substances of a regimen
+CROSS = " x "  # between the variables of a stratum, and between their levels
 GROUPS = ("treated", UNTREATED, "no_information")
 LEVELS = {  # in the order in which they are shown; of other variables by their name
     "comorbidity_index": ("0", "1", "2", "3+", UNKNOWN),
@@ -105,6 +106,7 @@ frame_time = Table(
             "what is timed",
             nullable=False,
             codes=(
+                "first_line",
                 "line_duration",
                 "line_duration_left_out",
                 "line_duration_naive",
@@ -133,12 +135,24 @@ def _sum(name: str, doc: str) -> Column:
 frame_net_survival = Table(
     "frame_net_survival",
     "frame",
-    "one row per stratum x level x day since index on which somebody is at risk",
-    ("stratum", "level", "day"),
+    "one row per outcome x stratum x level x day since index on which somebody is at risk",
+    ("outcome", "stratum", "level", "day"),
     (
+        Column(
+            "outcome",
+            "string",
+            "over the whole follow-up, or what of it lies in the study's period",
+            nullable=False,
+            codes=("net_survival", "net_survival_period"),
+        ),
         _key("stratum", "variable; 'all' for everyone"),
         _key("level", "its level; 'all' for everyone"),
-        Column("day", "int", "day since index, from 1; 0: people observed for no day at all", nullable=False),
+        Column(
+            "day",
+            "int",
+            "day since index, from 1; 0: people observed for no day at all; -1: whom the life table does not cover",
+            nullable=False,
+        ),
         _count("n", "people at risk"),
         _count("events", "deaths on that day"),
         _sum("w", "of those at risk: w, 1 / expected survival at the end of the day"),
@@ -152,6 +166,54 @@ frame_net_survival = Table(
     ),
 )
 
+frame_expected_survival = Table(
+    "frame_expected_survival",
+    "frame",
+    "one row per stratum x level x day since index that is tabulated",
+    ("stratum", "level", "day"),
+    (
+        _key("stratum", "variable; 'all' for everyone"),
+        _key("level", "its level; 'all' for everyone"),
+        Column("day", "int", "day since index", nullable=False),
+        _count("n", "people whom the life table covers, whatever became of them"),
+        _sum("expected", "of all of them: probability to be alive had they been like the population"),
+    ),
+)
+
+COVARIATES = (
+    "age_group",
+    "sex",
+    "stage",
+    "receptor",
+    "index_kind",
+    "region",
+    "index_year",
+    "index_period",
+    "comorbidity_index",
+    "prior_treatment",
+)  # of the models: what is known at index
+
+frame_patterns = Table(
+    "frame_patterns",
+    "frame",
+    "one row per model x covariate pattern x entry day x day x event",
+    ("model", *COVARIATES, "entry_day", "day", "event"),
+    (
+        Column(
+            "model",
+            "string",
+            "overall_survival: day and death; untreated, untreated_survivors: no line of treatment, day 0",
+            nullable=False,
+            codes=("overall_survival", "untreated", "untreated_survivors"),
+        ),
+        *(_key(name, "its level; '' where the model does not have it") for name in COVARIATES),
+        Column("entry_day", "int", "day of entry under observation (left truncation), 0 mostly", nullable=False),
+        Column("day", "int", "days from index", nullable=False),
+        Column("event", "int", "1: it happened", nullable=False),
+        _count("n", "people"),
+    ),
+)
+
 FRAMES = {
     table.name: table
     for table in (
@@ -161,5 +223,7 @@ FRAMES = {
         frame_lines,
         frame_time,
         frame_net_survival,
+        frame_expected_survival,
+        frame_patterns,
     )
 }

@@ -6,6 +6,7 @@ import functools
 import importlib.resources
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jinja2
@@ -14,20 +15,10 @@ from markupsafe import Markup
 
 from jobs.report.charts import survival_chart, year_chart
 from jobs.report.sankey import ENDS, flows, sankey
+from jobs.survival.curves import Slice, median_row, net_rows, survival_curves, whole_years
 from jobs.survival.kaplan_meier import Curve
 from jobs.survival.net import ESTIMATORS
-from jobs.survival.tables import (
-    Slice,
-    characteristics,
-    drug_uptake,
-    line_durations,
-    line_starts,
-    line_transitions,
-    net_survival,
-    survival_curves,
-    survival_medians,
-    whole_years,
-)
+from jobs.survival.tables import characteristics, drug_uptake, line_durations, line_starts, line_transitions
 from schemas.frames import ALL, GROUPS, PRIMARY, UNTREATED
 
 if TYPE_CHECKING:
@@ -340,7 +331,8 @@ def _line_charts(title: str, curves: Mapping[Slice, Curve], until: float) -> lis
 def _medians(curves: Mapping[Slice, Curve]) -> Table:
     rows: list[list[str]] = []
     heading = ""
-    for row in survival_medians(curves).itertuples():
+    table = pd.DataFrame([{**asdict(key), **median_row(curve)} for key, curve in curves.items()])
+    for row in table.itertuples():
         name, said = (
             (f"line {row.line_number}", "from the start of") if row.line_number else (_level(row.level), "from index")
         )
@@ -357,10 +349,10 @@ def _medians(curves: Mapping[Slice, Curve]) -> Table:
 def _net_survival(frame: pd.DataFrame, study: Study) -> Table | None:
     """Pohar Perme's estimate after some whole years, or nothing where the study asks for none."""
     years = {year: day for year, day in whole_years(frame).items() if year in NET_YEARS}
-    table = net_survival(frame, study)
-    table = table[table["estimator"] == ESTIMATORS[0]]
+    table = pd.DataFrame(net_rows(frame, study))
     if table.empty or not years:
         return None
+    table = table[(table["estimator"] == ESTIMATORS[0]) & (table["outcome"] == "net_survival")]
     rows: list[list[str]] = []
     heading = ALL
     for (stratum, level), of_level in table.groupby(["stratum", "level"], sort=False):

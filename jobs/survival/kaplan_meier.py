@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from jobs.survival.risk import usable
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -30,8 +32,8 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Median:
-    """A median in days and its limits; NaN is not reached."""
+class Quantile:
+    """A median or another quantile in days and its limits; NaN is not reached."""
 
     days: float
     lower: float
@@ -39,9 +41,18 @@ class Median:
 
 
 @dataclass(frozen=True)
+class RestrictedMean:
+    """A mean in days and its standard error; NaN cannot be estimated."""
+
+    days: float
+    se: float
+
+
+@dataclass(frozen=True)
 class Curve:
-    """A step curve that is 1 before the first of `days` (ascending: those with an event or a censoring). On each of
-    them: people at risk just before, events, the estimate after, its standard error and its limits. `n` people."""
+    """A step curve that is `before` until the first of `days` (ascending: those with an event or a censoring). On each
+    of them: people at risk just before, events, the estimate after, its standard error and its limits. `n` people;
+    `left_out` of them without a usable time are not among them. `is_settled`: nobody is left who could change it."""
 
     days: Floats
     at_risk: npt.NDArray[np.int64]
@@ -51,16 +62,25 @@ class Curve:
     lower: Floats
     upper: Floats
     n: int
+    left_out: int = 0
+    before: float = 1.0
+    is_settled: bool = False
+
+    @staticmethod
+    def of_nobody(left_out: int = 0, before: float = 1.0) -> Curve:
+        """What is known of nobody."""
+        none, nobody = np.empty(0), np.empty(0, np.int64)
+        return Curve(none, nobody, nobody, none, none, none, none, 0, left_out, before)
 
     def at(self, day: float) -> Point:
-        """The curve on `day`. Beyond the last observed day it is not known, unless it has come down to 0."""
+        """The curve on `day`. Beyond the last observed day it is not known, unless it is settled."""
         later = int(np.searchsorted(self.days, day, side="left"))
         at_risk = int(self.at_risk[later]) if later < len(self.days) else 0
         step = int(np.searchsorted(self.days, day, side="right")) - 1
-        if self.n == 0 or (day > self.days[-1] and self.estimate[-1] > 0):
+        if self.n == 0 or (day > self.days[-1] and not self.is_settled):
             return Point(np.nan, np.nan, np.nan, np.nan, at_risk)
         if step < 0:
-            return Point(1.0, 0.0, np.nan, np.nan, at_risk)
+            return Point(self.before, 0.0, np.nan, np.nan, at_risk)
         return Point(
             float(self.estimate[step]), float(self.se[step]), float(self.lower[step]), float(self.upper[step]), at_risk
         )
@@ -69,23 +89,25 @@ class Curve:
 def kaplan_meier(frame: pd.DataFrame, level: float, causes: Collection[int] = (1,)) -> Curve:
     """The curve of a slice of frame_time (entry_day, day, cause, n): the events are `causes`, all else is censored.
 
-    On one day events come before censorings. Greenwood's standard error (NaN where the estimate is 0), limits on the
-    log(-log) scale (Kalbfleisch and Prentice 1980; NaN where the estimate is 0 or 1). ValueError for delayed entry:
-    lifelines counts those who enter on a day among those at risk on it.
+    On one day events come before censorings, and both before entries. Greenwood's standard error (NaN where
+    the estimate is 0), limits on the log(-log) scale (Kalbfleisch and Prentice 1980; NaN where the estimate is 0 or 1).
+    Who is not usable (jobs.survival.risk) is counted in `left_out`.
     """
-    if (frame["entry_day"] != 0).any():
-        raise ValueError("kaplan_meier does not take delayed entry")
-    counted = frame[frame["n"] > 0]
+    counted, left_out = usable(frame)
     if counted.empty:
-        none, nobody = np.empty(0), np.empty(0, np.int64)
-        return Curve(none, nobody, nobody, none, none, none, none, 0)
+        return Curve.of_nobody(left_out)
 
     from lifelines import KaplanMeierFitter
 
+    # lifelines counts those who enter on a day among those at risk on it; half a day later they are not.
+    late = counted["entry_day"].to_numpy() + 0.5 if (counted["entry_day"] != 0).any() else None
     fitter = KaplanMeierFitter().fit(
-        counted["day"].to_numpy(), counted["cause"].isin(list(causes)).to_numpy(), weights=counted["n"].to_numpy()
+        counted["day"].to_numpy(),
+        counted["cause"].isin(list(causes)).to_numpy(),
+        entry=late,
+        weights=counted["n"].to_numpy(),
     )
-    table = fitter.event_table[fitter.event_table["removed"] > 0]  # without lifelines' own row for day 0
+    table = fitter.event_table[fitter.event_table["removed"] > 0]  # without lifelines' own row for day 0, and entries
     estimate = fitter.survival_function_["KM_estimate"].reindex(table.index).to_numpy(float)
     at_risk, events = table["at_risk"].to_numpy(np.int64), table["observed"].to_numpy(np.int64)
     survivors = at_risk - events
@@ -98,16 +120,38 @@ def kaplan_meier(frame: pd.DataFrame, level: float, causes: Collection[int] = (1
         lower = np.where(is_inside, np.exp(-np.exp(np.log(-np.log(estimate)) - spread)), np.nan)
         upper = np.where(is_inside, np.exp(-np.exp(np.log(-np.log(estimate)) + spread)), np.nan)
         se = np.where(estimate > 0, estimate * log_se, np.nan)
-    return Curve(table.index.to_numpy(float), at_risk, events, estimate, se, lower, upper, int(counted["n"].sum()))
+    return Curve(
+        table.index.to_numpy(float), at_risk, events, estimate, se, lower, upper, int(counted["n"].sum()), left_out,
+        is_settled=bool(estimate[-1] == 0),
+    )  # fmt: skip
 
 
-def median(curve: Curve) -> Median:
-    """The median with the limits of Brookmeyer and Crowley (1982): where the curve's own limits cross one half.
+def quantile(curve: Curve, share: float) -> Quantile:
+    """When a `share` of all have had the event, with the limits of Brookmeyer and Crowley (1982): where the curve's own
+    limits cross.
 
-    As R's quantile.survfit: of a plateau at exactly one half its midpoint, which for the last plateau ends on the
+    As R's quantile.survfit: of a plateau at exactly that share its midpoint, which for the last plateau ends on the
     last observed day.
     """
-    return Median(*(_crossing(curve.days, values) for values in (curve.estimate, curve.lower, curve.upper)))
+    return Quantile(*(_crossing(curve.days, values, share) for values in (curve.estimate, curve.lower, curve.upper)))
+
+
+def restricted_mean(curve: Curve, until: float) -> RestrictedMean:
+    """The mean time to the event or `until`, whichever comes first: the area under the curve. NaN where the curve ends
+    before `until` without having come to 0.
+
+    Variance: sum A^2 d/(n(n-d)) over the event days, A the area from that day to `until` (R's print.survfit).
+    """
+    if curve.n == 0 or (curve.days[-1] < until and not curve.is_settled):
+        return RestrictedMean(np.nan, np.nan)
+    inside = curve.days < until
+    days, height = curve.days[inside], np.concatenate([[1.0], curve.estimate[inside]])
+    areas = height * np.diff(np.concatenate([[0.0], days, [until]]))
+    beyond = areas[1:][::-1].cumsum()[::-1]
+    n, d = curve.at_risk[inside].astype(float), curve.events[inside].astype(float)
+    is_step = (d > 0) & (n > d)
+    terms = np.where(is_step, beyond**2 * d / np.where(is_step, n * (n - d), 1.0), 0.0)
+    return RestrictedMean(float(areas.sum()), float(np.sqrt(terms.sum())))
 
 
 def plain_quantile(values: pd.Series, counts: pd.Series, share: float) -> float:
@@ -121,7 +165,7 @@ def plain_quantile(values: pd.Series, counts: pd.Series, share: float) -> float:
     return float(np.sort(values.to_numpy(float))[between].mean())
 
 
-def _crossing(days: Floats, curve: Floats) -> float:
+def _crossing(days: Floats, curve: Floats, share: float) -> float:
     if len(days) == 0:
         return float("nan")
     times, gone = np.concatenate([[0.0], days]), np.concatenate([[0.0], 1 - curve])
@@ -129,9 +173,9 @@ def _crossing(days: Floats, curve: Floats) -> float:
     gone, first = np.unique(gone, return_index=True)  # sorted, the first day of each plateau; NaN is last
     times = times[first]
     times, gone = times[~np.isnan(gone)], gone[~np.isnan(gone)]
-    reached, passed = (np.flatnonzero(gone + margin >= 0.5) for margin in (TOLERANCE, -TOLERANCE))
+    reached, passed = (np.flatnonzero(gone + margin >= share) for margin in (TOLERANCE, -TOLERANCE))
     if len(reached) == 0:
         return float("nan")
-    if abs(last - 0.5) < TOLERANCE:
+    if abs(last - share) < TOLERANCE:
         return float((times[reached[0]] + days[-1]) / 2)
     return float((times[reached[0]] + times[passed[0]]) / 2) if len(passed) else float("nan")

@@ -22,8 +22,15 @@ STUDY = Study.model_validate(
             "primary": {"gap_days": 90},
             "long": {"gap_days": 90, "gap_days_by_substance": {"lapatinib": 200}},
         },
-        "strata": ["age_group", "region", "treated"],
-        "survival": {"lines": 2},
+        "index_periods": [2013],
+        "strata": ["age_group", "region", "treated", "age_group x region"],
+        "survival": {
+            "lines": 2,
+            "net_strata": ["age_group", "treated"],
+            "net_period": {"from": "2013-01-01", "until": "2014-12-31"},
+            "cox": {"covariates": ["age_group", "index_period"], "strata": ["comorbidity_index"]},
+            "undertreatment": {"covariates": ["prior_treatment", "region"], "survived_days": 60},
+        },
     }
 )
 INDEX = date(2012, 6, 1)
@@ -71,6 +78,7 @@ def inputs(spark: SparkSession, numbers: set[int]) -> tuple[DataFrame, DataFrame
     cohort = [
         {
             "person_id": f"p{number}",
+            "birth_date": date(2012 - age, 1, 1),
             "index_date": INDEX,
             "index_kind": "de_novo",
             "age_at_index": age,
@@ -119,7 +127,11 @@ Counts = dict[str, dict[tuple[Any, ...], tuple[int, ...]]]
 def counts(spark: SparkSession, numbers: set[int]) -> Counts:
     """Each frame as key -> sums."""
     found: Counts = {}
-    for name, frame in build_frames(*inputs(spark, numbers), STUDY).items():
+    life_table = made(spark, "life_table", [
+        {"country": "no", "sex": "female", "year": 2012, "age": age, "probability_of_death": (age + 1) / 1000}
+        for age in range(100)
+    ])  # fmt: skip
+    for name, frame in build_frames(*inputs(spark, numbers), STUDY, life_table).items():
         width = len(FRAMES[name].key)
         assert frame.schema.simpleString() == FRAMES[name].struct().simpleString()
         rows = [tuple(row) for row in frame.collect()]
@@ -142,7 +154,11 @@ def test_frames_of_two_sites_add_up(spark: SparkSession, frames: Counts) -> None
             else one[name].get(key, other[name].get(key))
             for key in {*one[name], *other[name]}
         }
-        assert both == frames[name], name
+        assert set(both) == set(frames[name])
+        whole = [type(column) is int for column in next(iter(both.values()))]
+        for key, sums in both.items():
+            for exact, found, expected in zip(whole, sums, frames[name][key], strict=True):
+                assert found == (expected if exact else pytest.approx(expected, rel=1e-12)), (name, key)
 
 
 def test_characteristics(frames: Counts) -> None:
@@ -216,7 +232,55 @@ def test_overall_survival_is_of_everyone_by_stratum(frames: Counts) -> None:
         "treated": 5, "untreated": 2, "no_information": 1,
     }  # fmt: skip
     assert levels["region", "unknown"] == 1
-    assert {stratum for stratum, _ in levels} == {"all", "age_group", "region", "treated"}
+    assert {stratum for stratum, _ in levels} == {"all", "age_group", "region", "treated", "age_group x region"}
+    assert {level: n for (stratum, level), n in levels.items() if stratum == "age_group x region"} == {
+        "50-59 x west": 1, "70-79 x west": 1, "70-79 x north": 1, "<50 x unknown": 1, "60-69 x west": 2,
+        "80+ x west": 1, "50-59 x north": 1,
+    }  # fmt: skip
+
+
+def test_first_line_competes_with_death_and_second_cancer(frames: Counts) -> None:
+    """From index; who began before counts from day 0; only those with information, by what is known at index."""
+    assert times(frames, "first_line", "primary", 1, "") == {
+        (10, 1): 1, (5, 1): 1, (7, 1): 1, (510, 1): 1, (0, 1): 1, (100, 0): 1, (30, 2): 1,
+    }  # fmt: skip
+    strata = {key[4] for key in frames["frame_time"] if key[0] == "first_line"}
+    assert strata == {"all", "age_group", "region", "age_group x region"}
+
+
+def test_patterns_of_the_models(frames: Counts) -> None:
+    """What a model does not have is empty; the survivors are those who did not die within 60 days."""
+    names = FRAMES["frame_patterns"].key
+    rows = [dict(zip(names, key, strict=True)) | {"n": sums[0]} for key, sums in frames["frame_patterns"].items()]
+    survival = [row for row in rows if row["model"] == "overall_survival"]
+    assert sum(row["n"] for row in survival) == len(PEOPLE)
+    assert {row["index_period"] for row in survival} == {"2012"}
+    assert {row["region"] for row in survival} == {""}
+    assert {(row["day"], row["event"], row["comorbidity_index"]) for row in survival if row["age_group"] == "80+"} == {
+        (30, 1, "0")
+    }
+    untreated = [row for row in rows if row["model"] == "untreated"]
+    assert {(row["region"], row["prior_treatment"], row["event"]): row["n"] for row in untreated} == {
+        ("west", "no", 0): 2, ("north", "no", 0): 1, ("unknown", "no", 0): 1, ("west", "yes", 0): 1, ("west", "no", 1): 2,
+    }  # fmt: skip
+    lived = {(row["region"], row["event"]): row["n"] for row in rows if row["model"] == "untreated_survivors"}
+    assert lived["west", 1] == 1
+
+
+def test_net_survival_of_a_period_and_expected_survival(frames: Counts) -> None:
+    """Of the period only what happens in it: nobody is at risk before 2013."""
+    net = frames["frame_net_survival"]
+    everyone = {key[3]: sums for key, sums in net.items() if key[:3] == ("net_survival", "all", "all")}
+    period = {key[3]: sums for key, sums in net.items() if key[:3] == ("net_survival_period", "all", "all")}
+    before = (date(2012, 12, 31) - INDEX).days
+    assert (everyone[1][0], everyone[2000][0]) == (8, 3)
+    assert {day for day in period if day <= before} == {0}
+    assert (period[0][0], period[before + 1][0], max(period)) == (3, 5, (date(2014, 12, 31) - INDEX).days)
+    assert everyone[700] == period[700]
+    expected = {key[2]: sums for key, sums in frames["frame_expected_survival"].items() if key[:2] == ("all", "all")}
+    assert all(n == 8 for n, _ in expected.values())
+    alive = [expected[day][1] for day in sorted(expected)]
+    assert alive == sorted(alive, reverse=True)
 
 
 def test_duration_is_judged_until_a_gap_before_the_end_of_observation(frames: Counts) -> None:

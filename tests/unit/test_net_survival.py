@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from jobs.errors import InputError
-from jobs.net_frame import SUMS, LifeTable, bucket_sums
-from jobs.survival.net import ESTIMATORS, net_curve
+from jobs.net_frame import SEXES, SUMS, Bucket, LifeTable
+from jobs.survival.net import ESTIMATORS, crude_curves, graffeo_test, net_curve, standardised
 
 FOLDER = Path(__file__).parent / "expected" / "net_survival"
 STRATA = ("all", "sex", "stage")
@@ -41,11 +41,11 @@ def _people(people: pd.DataFrame) -> pa.Table:
     )
 
 
-def frame_of(people: pa.Table, life: LifeTable) -> pd.DataFrame:
+def frame_of(people: pa.Table, life: LifeTable, window: tuple[int, int] | None = None) -> pd.DataFrame:
     """The frame of one bucket, as Spark would have it."""
     parts = []
-    for stratum, level, sums in bucket_sums(people, life):
-        part = pd.DataFrame(sums, columns=SUMS).assign(stratum=stratum, level=level, day=np.arange(len(sums)))
+    for stratum, level, sums in Bucket.of(people, life).sums(life, window):
+        part = pd.DataFrame(sums, columns=SUMS).assign(stratum=stratum, level=level, day=np.arange(len(sums)) - 1)
         parts.append(part[part["n"] > 0])
     return pd.concat(parts)
 
@@ -86,6 +86,105 @@ def test_published_figures(frame: pd.DataFrame) -> None:
     curve = net_curve(_of(frame, "all", "all"), "net_survival_pohar_perme")
     assert [round(curve.at(days, 0.95).estimate, 6) for days in (365, 1826)] == [0.681836, 0.441332]
     assert round(net_curve(_of(frame, "all", "all"), "net_survival_ederer2").at(1826, 0.95).estimate, 6) == 0.441070
+
+
+def _flat() -> LifeTable:
+    """A hazard that differs by sex alone."""
+    rows = [("si", None, sex, year, age) for sex in SEXES for year in (1990, 1991) for age in (0, 1)]
+    table = pd.DataFrame(rows, columns=["country", "region", "sex", "year", "age"])
+    hazard = np.where(table["sex"] == "male", 1e-4, 5e-5)
+    return LifeTable.of(table.assign(probability_of_death=-np.expm1(-hazard * 365.241)))
+
+
+@pytest.fixture(scope="module")
+def flat_frame(colrec: pa.Table) -> pd.DataFrame:
+    return frame_of(colrec, _flat())
+
+
+def _more(name: str, table: str = "") -> pd.DataFrame:
+    found = pd.read_csv(FOLDER / f"{name}.csv")
+    return found[found["table"] == table] if table else found
+
+
+# R's cmp.rel, rs.diff and survexp follow birthdays within the day (expected/net_survival_more.R).
+@pytest.mark.parametrize(("table", "close"), [("flat", 1e-9), ("slopop", 3e-5)])
+def test_crude_probabilities_are_cmp_rels(
+    frame: pd.DataFrame, flat_frame: pd.DataFrame, table: str, close: float
+) -> None:
+    curves = crude_curves(_of(flat_frame if table == "flat" else frame, "all", "all"))
+    for row in _more("crude", table).itertuples():
+        point = curves[0 if row.cause == "cancer" else 1].at(row.time_days, 0.95)
+        assert (point.estimate, point.se) == pytest.approx((row.estimate, row.se), abs=close)
+    died = net_curve(_of(frame, "all", "all"), ESTIMATORS[0])
+    assert len(curves[0].days) == len(died.days)
+
+
+@pytest.mark.parametrize(("table", "close"), [("flat", 1e-9), ("slopop", 1e-3)])
+def test_groups_are_compared_as_by_rs_diff(
+    frame: pd.DataFrame, flat_frame: pd.DataFrame, table: str, close: float
+) -> None:
+    used = flat_frame if table == "flat" else frame
+    for row in _more("tests", table).itertuples():
+        levels = used.loc[used["stratum"] == row.group, "level"].unique()
+        groups = {level: _of(used, row.group, level) for level in levels}
+        test = graffeo_test(groups)
+        assert test.statistic == pytest.approx(row.statistic, rel=close)
+        assert test.df == row.df
+    assert "fewer than two groups" in graffeo_test({"all": _of(frame, "all", "all")}).reason
+
+
+@pytest.mark.parametrize(("table", "close"), [("flat", 1e-9), ("slopop", 1e-4)])
+def test_expected_survival_is_survexps(colrec: pa.Table, table: str, close: float) -> None:
+    """Of everyone from index on, whatever became of them; those of no day are left out in R's figures alone."""
+    truth = _more("expected_population", table)
+    observed = colrec.filter(pa.compute.greater(colrec["survival_end"], colrec["index_date"]))
+    life = _flat() if table == "flat" else LifeTable.of(_life_table())
+    parts = Bucket.of(observed, life).expected(life, truth["time_days"].to_numpy(np.int64))
+    sums = next(sums for stratum, _, sums in parts if stratum == "all")
+    np.testing.assert_allclose(sums[:, 1] / sums[:, 0], truth["estimate"], rtol=0, atol=close)
+    assert (sums[:, 0] == observed.num_rows).all()
+
+
+def test_a_periods_net_survival_is_that_of_late_entry(colrec: pa.Table) -> None:
+    window = tuple(int(np.datetime64(day).astype(int)) for day in ("1998-01-01", "2000-12-31"))
+    period = frame_of(colrec, LifeTable.of(_life_table()), window)
+    curve = net_curve(_of(period, "all", "all"), ESTIMATORS[0])
+    for row in _more("period").itertuples():
+        point = curve.at(row.time_days, 0.95)
+        found = (point.estimate, point.se, point.lower, point.upper)
+        assert found == pytest.approx((row.estimate, row.se, row.lower, row.upper), abs=1e-9)
+        assert point.at_risk == row.at_risk
+    ederer = net_curve(_of(period, "all", "all"), ESTIMATORS[1])
+    assert abs(ederer.at(365, 0.95).estimate - curve.at(365, 0.95).estimate) < 0.01
+
+
+def test_age_standardised(colrec: pa.Table) -> None:
+    weights = (0.07, 0.12, 0.23, 0.29, 0.29)
+    people = pd.read_csv(FOLDER / "colrec.csv")
+    group = np.searchsorted([45, 55, 65, 75], people["age_days"] / 365.241, side="right").astype(str)
+    grouped = colrec.set_column(colrec.schema.get_field_index("strata"), "strata", pa.array([["group"]] * len(people)))
+    grouped = grouped.set_column(grouped.schema.get_field_index("levels"), "levels", pa.array([[g] for g in group]))
+    frame = frame_of(grouped, LifeTable.of(_life_table()))
+    curves = [net_curve(part, ESTIMATORS[0]) for _, part in frame.groupby("level")]
+    for row in _more("standardised").itertuples():
+        point = standardised(curves, weights, row.time_days, 0.95)
+        assert (point.estimate, point.se) == pytest.approx((row.estimate, row.se), abs=1e-9)
+    empty = [*curves[:-1], net_curve(frame.iloc[:0], ESTIMATORS[0])]
+    assert np.isnan(standardised(empty, weights, 365, 0.95).estimate)
+    with pytest.raises(ValueError, match="together 1"):
+        standardised(curves, (0.2,) * 4, 365, 0.95)
+
+
+def test_people_that_the_life_table_does_not_cover_are_counted_and_left_out(colrec: pa.Table) -> None:
+    women = LifeTable.of(_life_table().query("sex == 'female'"))
+    frame = frame_of(colrec, women)
+    curve = net_curve(_of(frame, "all", "all"), ESTIMATORS[0])
+    of_women = net_curve(_of(frame_of(colrec, LifeTable.of(_life_table())), "sex", "female"), ESTIMATORS[0])
+    assert curve.uncovered == pa.compute.sum(pa.compute.equal(colrec["sex"], "male")).as_py()
+    np.testing.assert_array_equal(curve.estimate, of_women.estimate)
+    men = net_curve(_of(frame, "sex", "male"), ESTIMATORS[0])
+    assert (men.n, men.uncovered) == (0, curve.uncovered)
+    assert np.isnan(men.at(365, 0.95).estimate)
 
 
 def test_frames_of_two_halves_add_up(colrec: pa.Table, frame: pd.DataFrame) -> None:

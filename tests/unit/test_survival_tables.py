@@ -71,6 +71,8 @@ MADE = {
     "frame_lines": frame("frame_lines", FRAME_LINES),
     "frame_time": frame("frame_time", FRAME_TIME),
     "frame_net_survival": frame("frame_net_survival", []),
+    "frame_expected_survival": frame("frame_expected_survival", []),
+    "frame_patterns": frame("frame_patterns", []),
 }
 
 
@@ -134,7 +136,8 @@ def test_what_cannot_be_estimated_is_a_row_with_its_reason(tables: dict[str, pd.
     assert rows["60-69", 100].reason == "no limits where the estimate is 0 or 1"
     assert (rows["<50", 300].estimate, rows["<50", 300].at_risk) == (0, 0)
     assert (rows["80+", 100].n, rows["80+", 100].reason) == (0, "nobody")
-    medians = tables["survival_medians"].set_index(["outcome", "line_number", "rule_set", "level"])["reason"]
+    times = tables["survival_times"].query("statistic == 'median' and estimator == 'kaplan_meier'")
+    medians = times.set_index(["outcome", "line_number", "rule_set", "level"])["reason"]
     assert medians["overall_survival", 0, "", "all"] == "not reached"
     assert medians["survival_from_line", 2, "gap_45", "all"] == "nobody"
 
