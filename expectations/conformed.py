@@ -237,19 +237,18 @@ biomarker = Expectations(
 
 
 def _with_extent(frame: DataFrame, _: Context) -> DataFrame:
-    """Adds how many rows a population (country x region x sex) has and would have with every age in every year, and
-    whether the country and region have both sexes."""
+    """Adds whether a population (country x region x sex) lacks a year, or an age below the year's last, and whether the
+    country and region have only one sex."""
     everything = (Window.unboundedPreceding, Window.unboundedFollowing)
     population = Window.partitionBy("country", "region", "sex").rowsBetween(*everything)
+    of_year = Window.partitionBy("country", "region", "sex", "year").rowsBetween(*everything)
     place = Window.partitionBy("country", "region").rowsBetween(*everything)
-
-    def extent(column: str) -> Column:
-        return F.max(column).over(population) - F.min(column).over(population) + 1
-
+    years = F.max("year").over(population) - F.min("year").over(population) + 1
+    ages = F.max("age").over(of_year) - F.min("age").over(population) + 1
     return frame.withColumns(
         {
-            "__rows": F.count(F.lit(1)).over(population),
-            "__wanted": extent("year") * extent("age"),
+            "__gap": (F.size(F.collect_set("year").over(population)) < years)
+            | (F.count(F.lit(1)).over(of_year) < ages),
             "__one_sex": F.min("sex").over(place) == F.max("sex").over(place),
         }
     )
@@ -262,7 +261,7 @@ life_table = Expectations(
             "probability is between 0 and 1",
             lambda _: ~F.col("probability_of_death").between(0, 1),
         ),
-        Rule("every year from first to last has every age", lambda _: F.col("__rows") < F.col("__wanted")),
+        Rule("every year from first to last has every age up to its last", lambda _: F.col("__gap")),
         Rule("age is 0 to 130", lambda _: ~F.col("age").between(0, 130)),
         Rule("both sexes are there", lambda _: F.col("__one_sex"), "warning"),
     ),

@@ -385,6 +385,7 @@ class Site(Section):
     out: str = "out"
     inputs: dict[str, RawInput] = Field(min_length=1)
     life_table: str | None = None
+    life_table_country: Annotated[str, Field(pattern="^[a-z]{2}$")] | None = None
     pseudonym_key_env: str = "TREATMENT_LINES_KEY"
     pseudonym_key_file: str | None = None
     interval_coverage_days: PositiveDays | None = None

@@ -116,6 +116,12 @@ def _header(
 
 def _names(name: str, file: str, header: list[str], raw: RawTable, declared: RawInput) -> tuple[list[str], list[str]]:
     """The header by the adapter's names, and the columns the adapter does not know; InputError for a lost column."""
+    if not raw.names_columns:
+        if len(header) != len(raw.columns):
+            raise InputError(
+                f"inputs.{name}: {Path(file).name} has {len(header)} columns instead of {len(raw.columns)}"
+            )
+        return list(raw.columns), []
     adapters = {declared.columns.get(column, column).lower(): column for column in (*raw.columns, *raw.optional)}
     prefixes = [column[:-1].lower() for column in raw.optional if column.endswith("*")]
     names, unknown = [], []

@@ -68,6 +68,7 @@ class LifeTable:
         sex = rows["sex"].map({name: number for number, name in enumerate(SEXES)}).to_numpy(np.int64)
         region = np.array([place[None if name is None or name != name else name] for name in rows["region"]], np.int64)
         table[sex, region, rows["year"].to_numpy() - years[0], rows["age"].to_numpy()] = rows["probability_of_death"]
+        _hold_last_ages(table)
         has_sex = ~np.isnan(table).all(axis=(1, 2, 3))
         missing = np.argwhere(np.isnan(table) & has_sex[:, None, None, None])
         if len(missing):
@@ -87,6 +88,13 @@ class LifeTable:
         """The first days, from 1970-01-01, of all years but the first."""
         years = np.arange(self.first_year + 1, self.first_year + self.hazard.shape[2])
         return np.asarray((years - 1970).astype("datetime64[Y]").astype("datetime64[D]").astype(np.int64))
+
+
+def _hold_last_ages(table: Floats) -> None:
+    """Where a year's table ends before the last age of all, its own last age holds."""
+    for age in range(1, table.shape[-1]):
+        ends = np.isnan(table[..., age:]).all(axis=-1)
+        table[..., age][ends] = table[..., age - 1][ends]
 
 
 @compiled

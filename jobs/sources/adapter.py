@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from jobs.config import Site
 
 
+NO_COUNTRIES = ("adapter", "icdo", "life_table", "parse")
+
+
 @dataclass(frozen=True)
 class RawTable:
     """One raw table of a country, by the adapter's own column names (a site file may rename them).
@@ -36,6 +39,7 @@ class RawTable:
     required: bool = True
     options: Mapping[str, str] = field(default_factory=dict)  # of Spark's CSV reader
     header_lines: int = 1
+    names_columns: bool = True  # whether the first line does; else the file has these columns in this order
     code_columns: Mapping[str, frozenset[str]] = field(default_factory=dict)  # column -> the values with a meaning
 
 
@@ -55,7 +59,7 @@ class Adapter:
 def load_adapter(country: str) -> Adapter:
     """The `ADAPTER` of jobs/sources/<country>.py; ConfigurationError where there is none."""
     known = sorted(
-        module.name for module in pkgutil.iter_modules(jobs.sources.__path__) if module.name not in ("adapter", "parse")
+        module.name for module in pkgutil.iter_modules(jobs.sources.__path__) if module.name not in NO_COUNTRIES
     )
     if country not in known:
         raise ConfigurationError(f"country: {country} has no adapter; known: {', '.join(known)}")

@@ -15,6 +15,8 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.sources.adapter import Adapter, RawTable
+from jobs.sources.life_table import PUBLISHED as PUBLISHED_LIFE_TABLES
+from jobs.sources.life_table import conform_life_table
 from schemas import CONFORMED
 from schemas.contract import LINEAGE, PERSON_ID, Table
 from schemas.contract import Column as Declared
@@ -175,10 +177,13 @@ def _select(table: Table, frame: DataFrame) -> DataFrame:
     return frame.select(*(F.col(TYPED + name).alias(name) for name in names), *LINEAGE_NAMES)
 
 
-def _conform(accepted: Mapping[str, DataFrame], _: Site) -> dict[str, DataFrame]:
+def _conform(accepted: Mapping[str, DataFrame], site: Site) -> dict[str, DataFrame]:
     births = accepted["person"].select("person_id", TYPED + "birth_date")
-    conformed = {}
+    published = {raw.name for raw in PUBLISHED_LIFE_TABLES} & set(accepted)
+    conformed = conform_life_table({name: accepted[name] for name in published}, site)
     for name, frame in accepted.items():
+        if name in published:
+            continue
         table = CONFORMED[name]
         if PERSON_ID in table.columns and name != "person":
             frame = frame.join(births, on="person_id", how="left").transform(_not_before_birth, table)
@@ -200,4 +205,8 @@ def _raw_table(table: Table) -> RawTable:
     )
 
 
-ADAPTER = Adapter("conformed", tuple(_raw_table(table) for table in CONFORMED.values()), _conform)
+ADAPTER = Adapter(
+    "conformed",
+    (*(_raw_table(table) for table in CONFORMED.values()), *PUBLISHED_LIFE_TABLES),
+    _conform,
+)

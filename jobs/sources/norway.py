@@ -15,6 +15,8 @@ from pyspark.sql import functions as F
 
 from jobs.sources.adapter import Adapter, RawTable
 from jobs.sources.icdo import icd10_of
+from jobs.sources.life_table import RAW_TABLES as LIFE_TABLES
+from jobs.sources.life_table import conform_life_table
 from jobs.sources.parse import (
     compact_date,
     compact_precision,
@@ -150,19 +152,6 @@ def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:
     )  # fmt: skip
 
 
-def _annotate_life_table(frame: DataFrame, _: Site) -> DataFrame:
-    numbers = {name: F.col(name).try_cast("int") for name in ("year", "age")}
-    probability = F.col("probability_of_death").try_cast("double")
-    wrong = [reason(number.isNull(), f"impossible_number:{name}") for name, number in numbers.items()]
-    outside = probability.isNull() | ~probability.between(0, 1)
-    wrong += [
-        reason(outside, "impossible_number:probability_of_death"),
-        unknown_code("sex", {"female": "", "male": ""}),
-    ]
-    typed = {f"typed_{name}": column for name, column in {**numbers, "probability_of_death": probability}.items()}
-    return frame.withColumns({**typed, "reasons": with_reasons(*wrong)})
-
-
 def _first_per_person(frame: DataFrame) -> DataFrame:
     order = Window.partitionBy("person_id").orderBy("priority", "source_file", "source_row")
     return frame.withColumn("__row", F.row_number().over(order)).where(F.col("__row") == 1).drop("__row")
@@ -286,12 +275,6 @@ def _dispensing(accepted: Mapping[str, DataFrame]) -> DataFrame:
     return reduce(DataFrame.unionByName, parts).select(*TABLES["dispensing"].column_names)
 
 
-def _life_table(rows: DataFrame) -> DataFrame:
-    typed = {name: F.col(f"typed_{name}") for name in ("year", "age", "probability_of_death")}
-    region = {"region": F.col("region")} if "region" in rows.columns else {"region": F.lit(None).cast("string")}
-    return rows.withColumns({**typed, **region}).select(*TABLES["life_table"].column_names)
-
-
 def _conform(accepted: Mapping[str, DataFrame], site: Site) -> dict[str, DataFrame]:
     return {
         "person": _person(accepted),
@@ -300,7 +283,7 @@ def _conform(accepted: Mapping[str, DataFrame], site: Site) -> dict[str, DataFra
         "dispensing": _dispensing(accepted),
         "hospital_diagnosis": _hospital_diagnosis(accepted["hospital"]),
         "hospital_drug": _hospital_drug(accepted["hospital"]),
-        "life_table": _life_table(accepted["life_table"]),
+        **conform_life_table(accepted, site),
     }
 
 
@@ -362,13 +345,7 @@ ADAPTER = Adapter(
             id_column="lopenr",
             options=TEXT,
         ),
-        RawTable(
-            name="life_table",
-            annotate=_annotate_life_table,
-            columns=("country", "sex", "year", "age", "probability_of_death"),
-            optional=("region",),
-            id_column=None,
-        ),
+        *LIFE_TABLES,
     ),
     conform=_conform,
 )  # fmt: skip

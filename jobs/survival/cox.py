@@ -90,7 +90,8 @@ def cox(
     `patterns`: the covariates and `strata` as columns, entry_day, day, event (0 or 1) and n, whole people. Efron's
     ties or 'breslow'. The proportional-hazards test weighs days by `transform`: 'km', one less the Kaplan-Meier
     estimate just before, or 'identity'. A level without an event, or whose coefficient runs to infinity, gets its
-    reason instead of a number, and what follows from other covariates too. ValueError for an unknown word or people in parts.
+    reason instead of a number, and what follows from other covariates too. ValueError for an unknown word or people in
+    parts.
 
     `robust`: every row is one person, and n a weight that need not be whole; the covariance is the sandwich of Lin and
     Wei (1989), as of R's coxph(weights =, robust = TRUE).
