@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -217,21 +218,23 @@ class Bucket:
 
     @staticmethod
     def of(people: pa.Table, life: LifeTable) -> Bucket:
-        """`people`: person_id, birth_date, index_date, survival_end, died, sex, region, strata and levels (lists of
-        names)."""
+        """`people`: person_id, birth_date, index_date, survival_end, died, sex, region, strata (the same names for all)
+        and levels (theirs), both lists."""
         people = people.sort_by("person_id")
 
         def days_of(name: str) -> Ints:
             return np.asarray(people[name].cast(pa.date32()).cast(pa.int32()), np.int32)
 
         def place(name: str, names: Sequence[str | None], other: int) -> Ints:
-            places = {known: number for number, known in enumerate(names)}
-            return np.array([places.get(value, other) for value in people[name].to_pylist()], np.int32)
+            found = pc.index_in(people[name], value_set=pa.array(names, pa.string()))
+            return np.asarray(found.fill_null(other), np.int32)
 
-        pairs = zip(people["strata"].to_pylist(), people["levels"].to_pylist(), strict=True)
-        names = [list(zip(*pair, strict=True)) for pair in pairs]
-        known = sorted({name for of_person in names for name in of_person})
-        places = {name: number for number, name in enumerate(known)}
+        strata = people["strata"][0].as_py()
+        levels = pc.list_flatten(people["levels"]).combine_chunks().dictionary_encode()
+        of_stratum = np.arange(len(levels)) % len(strata)
+        pairs = of_stratum * len(levels.dictionary) + np.asarray(levels.indices, np.int64)
+        known, places = np.unique(pairs, return_inverse=True)
+        names = levels.dictionary.to_pylist()
         index = days_of("index_date")
         return Bucket(
             days_of("birth_date"),
@@ -240,8 +243,8 @@ class Bucket:
             np.asarray(people["died"], bool),
             place("sex", SEXES, -1),
             place("region", life.regions, 0),
-            np.array([[places[name] for name in of_person] for of_person in names], np.int32),
-            known,
+            places.reshape(-1, len(strata)).astype(np.int32),
+            [(strata[pair // len(names)], names[pair % len(names)]) for pair in known.tolist()],
         )
 
     def sums(self, life: LifeTable, window: tuple[int, int] | None = None) -> Iterator[tuple[str, str, Floats]]:
@@ -295,7 +298,7 @@ def _kernel(
             return
         people = pa.Table.from_batches(received)
         for number in sorted(set(people["bucket"].to_pylist())):
-            bucket = Bucket.of(people.filter(pa.compute.equal(people["bucket"], number)), life)
+            bucket = Bucket.of(people.filter(pc.equal(people["bucket"], number)), life)
             observed = [("net_survival", bucket.sums(life))]
             if window is not None:
                 observed.append(("net_survival_period", bucket.sums(life, window)))
