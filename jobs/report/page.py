@@ -7,13 +7,15 @@ import importlib.resources
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import pandas as pd
 from markupsafe import Markup
 
 from jobs.report.charts import survival_chart, year_chart
+from jobs.report.models import first_line_table, hazard_table, next_table, untreated_tables
+from jobs.report.printed import HEAD, Column, Table, count, level_name, share, spaced, variable_name
 from jobs.report.sankey import ENDS, flows, sankey
 from jobs.survival.curves import Slice, median_row, net_rows, survival_curves, whole_years
 from jobs.survival.kaplan_meier import Curve
@@ -29,44 +31,6 @@ TOP_FLOW_REGIMENS = 4
 TOP_SUBSTANCES = 12
 NET_YEARS = (1, 3, 5, 10)
 FORMAL_CODE = re.compile(r"[A-Z][A-Z0-9]{1,9}")
-VARIABLES = {
-    "age_at_index": "age at index",
-    "age_group": "age at index, years",
-    "comorbidity_index": "Charlson index",
-    "disease_free_time": "from diagnosis to index",
-    "index_kind": "kind of index",
-    "index_year": "year of index",
-    "prior_treatment": "treated before index",
-    "receptor": "hormone receptors",
-    "receptor_disagrees": "tumours disagree on receptors",
-    "time_since_prior": "last treated before index",
-    "stage": "stage at diagnosis",
-    "treated": "treated or not",
-}
-LEVEL_NAMES = {
-    "all": "everyone",
-    "hormone_negative": "negative",
-    "hormone_positive": "positive",
-    "no_information": "no information",
-}
-
-
-class Column(NamedTuple):
-    """A column of a printed table."""
-
-    name: str
-    is_number: bool = True
-
-
-class Table(NamedTuple):
-    """A printed table; a row that starts with `HEAD` is a heading of its own."""
-
-    caption: str
-    columns: list[Column]
-    rows: list[list[str]]
-
-
-HEAD = "\0"
 
 
 @functools.cache
@@ -111,7 +75,7 @@ def render_report(
     informed = int(transitions[(transitions["rule_set"] == PRIMARY) & (transitions["line_number"] == 0)]["n"].sum())
     until = max(study.survival.times_days)
     return _template().render(
-        title=study.title or _spaced(study.name),
+        title=study.title or spaced(study.name),
         study=study,
         synthetic=synthetic,
         manifest=manifest,
@@ -130,6 +94,10 @@ def render_report(
         line_charts=_line_charts("Survival from the start of line {}", line_curves, until),
         compares_treated="treated" in study.strata,
         medians=_medians({**index_curves, **line_curves}),
+        first_line=first_line_table(time, study) if study.survival.lines else None,
+        what_next=next_table(time, study) if study.survival.lines else None,
+        hazards=hazard_table(frames["frame_patterns"], study),
+        untreated_models=untreated_tables(frames["frame_patterns"], study),
         net=_net_survival(frames["frame_net_survival"], study),
         uptake=_uptake(frames["frame_uptake"], study),
         sensitivity=_sensitivity(starts, durations, study),
@@ -141,28 +109,8 @@ def render_report(
     )
 
 
-def _spaced(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _variable(name: str) -> str:
-    return VARIABLES.get(name, _spaced(name))
-
-
-def _level(name: str) -> str:
-    return LEVEL_NAMES.get(name, _spaced(name))
-
-
 def _regimen(name: str, study: Study) -> str:
     return "all regimens" if name == ALL else study.regimen_names.get(name, name.replace("_", " "))
-
-
-def _count(n: float) -> str:
-    return f"{int(n):,}"
-
-
-def _share(n: float, of: float, decimals: int = 0) -> str:
-    return f"{100 * n / of:.{decimals}f} %" if of else "–"
 
 
 def _days(value: float) -> str:
@@ -193,17 +141,17 @@ def _figures(attrition: pd.DataFrame, starts: pd.DataFrame, informed: int, study
     whole = _of_primary(starts[starts["regimen"] == ALL]).sort_values("line_number")
     people = int(attrition.sort_values("step")["persons"].iloc[-1])
     return [
-        (_count(people), "people in the study"),
-        (_count(informed), "with treatment information"),
-        *((_count(row.n), f"started line {row.line_number}") for row in whole.head(study.survival.lines).itertuples()),
+        (count(people), "people in the study"),
+        (count(informed), "with treatment information"),
+        *((count(row.n), f"started line {row.line_number}") for row in whole.head(study.survival.lines).itertuples()),
     ]
 
 
 def _attrition(frame: pd.DataFrame) -> Table:
     rows, before = [], None
     for row in frame.sort_values("step").itertuples():
-        left_out = "" if before is None else _count(before - row.persons)
-        rows.append([row.label, _count(row.persons), left_out, _count(row.rows)])
+        left_out = "" if before is None else count(before - row.persons)
+        rows.append([row.label, count(row.persons), left_out, count(row.rows)])
         before = row.persons
     columns = [Column("who remains", False), Column("people"), Column("left out by this step"), Column("tumours")]
     return Table("People and tumours that remain after each step of the selection.", columns, rows)
@@ -221,11 +169,11 @@ def _characteristics(table: pd.DataFrame) -> Table:
             said = ["–" if pd.isna(middle) else f"{middle:g} ({low:g} to {high:g})" for low, middle, high in of_group]
             rows.append(["age at index, median (quartiles)", *said])
             continue
-        rows.append([HEAD, _variable(variable)])
+        rows.append([HEAD, variable_name(variable)])
         for level in levels:
             counts = [(cells[group, variable, level].n, people[group]) for group in groups]
-            rows.append([_level(level), *(f"{_count(n)} ({_share(n, of)})" for n, of in counts)])
-    columns = [Column("", False), *(Column(f"{_level(group)}, n = {people.get(group, 0):,}") for group in groups)]
+            rows.append([level_name(level), *(f"{count(n)} ({share(n, of)})" for n, of in counts)])
+    columns = [Column("", False), *(Column(f"{level_name(group)}, n = {people.get(group, 0):,}") for group in groups)]
     caption = (
         "People of the study, by whether they have a line under the primary rule set. Percentages are of the column."
     )
@@ -245,7 +193,7 @@ def _untreated(table: pd.DataFrame, study: Study) -> str:
     of = n["treated"] + n[UNTREATED]
     return (
         f"Of {of:,} people with treatment information who were at most {at_most} years old and had a Charlson index of "
-        f"0, {n[UNTREATED]:,} ({_share(n[UNTREATED], of)}) have no line."
+        f"0, {n[UNTREATED]:,} ({share(n[UNTREATED], of)}) have no line."
     )
 
 
@@ -270,8 +218,8 @@ def _flow_table(transitions: pd.DataFrame, study: Study) -> Table:
         by_state = by_state.assign(n=by_state.sum(axis=1)).sort_values("n", ascending=False, kind="stable")
         for regimen, counts in by_state.iterrows():
             said = {"": "went on to line 1", UNTREATED: UNTREATED}.get(regimen) or _regimen(regimen, study)
-            states = [_count(counts.get(state, 0)) for state in ("next_line", *ENDS)]
-            rows.append([said, _count(counts["n"]), *states])
+            states = [count(counts.get(state, 0)) for state in ("next_line", *ENDS)]
+            rows.append([said, count(counts["n"]), *states])
     named = [Column(name, place > 0) for place, name in enumerate(columns)]
     return Table("What came after each line, all regimens.", named, rows)
 
@@ -283,18 +231,18 @@ def _lines(starts: pd.DataFrame, durations: pd.DataFrame, informed: int, study: 
         if number > study.survival.lines:
             continue
         whole = int(of_line.loc[of_line["regimen"] == ALL, "n"].iloc[0])
-        share = f"{_count(whole)} people, {_share(whole, informed)} of those with treatment information"
-        rows.append([HEAD, f"Line {number}: {share}"])
+        said = f"{count(whole)} people, {share(whole, informed)} of those with treatment information"
+        rows.append([HEAD, f"Line {number}: {said}"])
         for row in of_line.head(TOP_REGIMENS + 1).itertuples():
             time = timed.get((number, row.regimen))
             if time is None or not row.n:
                 continue
-            cells = [_with_limits(time), _count(time.events), _count(time.n_left_out), _days(time.median_naive_days)]
-            rows.append([_regimen(row.regimen, study), _count(row.n), _share(row.n, whole), *cells])
+            cells = [_with_limits(time), count(time.events), count(time.n_left_out), _days(time.median_naive_days)]
+            rows.append([_regimen(row.regimen, study), count(row.n), share(row.n, whole), *cells])
         rest = of_line.iloc[TOP_REGIMENS + 1 :]
         if len(rest):
             n = rest["n"].sum()
-            rows.append([f"{len(rest):,} other regimens", _count(n), _share(n, whole), "", "", "", ""])
+            rows.append([f"{len(rest):,} other regimens", count(n), share(n, whole), "", "", "", ""])
     columns = [
         Column("regimen", False),
         Column("started"),
@@ -310,9 +258,9 @@ def _lines(starts: pd.DataFrame, durations: pd.DataFrame, informed: int, study: 
 def _index_charts(curves: Mapping[Slice, Curve], study: Study, until: float) -> list[dict[str, Any]]:
     charts = []
     for stratum in (ALL, *study.strata):
-        shown = [(_level(key.level), curve) for key, curve in curves.items() if key.stratum == stratum and curve.n]
+        shown = [(level_name(key.level), curve) for key, curve in curves.items() if key.stratum == stratum and curve.n]
         if shown:
-            title = "Survival from index" + ("" if stratum == ALL else f", by {_variable(stratum)}")
+            title = "Survival from index" + ("" if stratum == ALL else f", by {variable_name(stratum)}")
             charts.append({"title": title, "stratum": stratum, "svg": survival_chart(title, shown, until)})
     return charts
 
@@ -333,15 +281,15 @@ def _medians(curves: Mapping[Slice, Curve]) -> Table:
     heading = ""
     table = pd.DataFrame([{**asdict(key), **median_row(curve)} for key, curve in curves.items()])
     for row in table.itertuples():
-        name, said = (
-            (f"line {row.line_number}", "from the start of") if row.line_number else (_level(row.level), "from index")
-        )
+        name, said = level_name(row.level), "from index"
+        if row.line_number:
+            name, said = f"line {row.line_number}", "from the start of"
         if not row.line_number and row.stratum != ALL:
-            said = f"from index: {_variable(row.stratum)}"
+            said = f"from index: {variable_name(row.stratum)}"
         if said != heading:
             rows.append([HEAD, said])
         heading = said
-        rows.append([name, _count(row.n), _count(row.events), _with_limits(row)])
+        rows.append([name, count(row.n), count(row.events), _with_limits(row)])
     columns = [Column("", False), Column("people"), Column("deaths"), Column("median days (limits)")]
     return Table("Median survival, Kaplan-Meier.", columns, rows)
 
@@ -361,11 +309,11 @@ def _net_survival(frame: pd.DataFrame, study: Study) -> Table | None:
         for day in years.values():
             point = at.loc[day]
             limits = f"{100 * point.estimate:.1f} ({100 * point.lower:.1f} to {100 * point.upper:.1f})"
-            said.append("–" if pd.isna(point.estimate) else f"{limits}; {_count(point.at_risk)}")
+            said.append("–" if pd.isna(point.estimate) else f"{limits}; {count(point.at_risk)}")
         if stratum != heading:
-            rows.append([HEAD, _variable(stratum)])
+            rows.append([HEAD, variable_name(stratum)])
         heading = stratum
-        rows.append([_level(level), _count(at["n"].iloc[0]), _count(at["events"].iloc[0]), *said])
+        rows.append([level_name(level), count(at["n"].iloc[0]), count(at["events"].iloc[0]), *said])
     after = [Column(f"{year} year{'s' * (year > 1)}, %") for year in years]
     columns = [Column("", False), Column("people"), Column("deaths"), *after]
     caption = "Net survival after whole years in percent (limits); how many were still at risk. Pohar Perme."
@@ -380,21 +328,21 @@ def _uptake(frame: pd.DataFrame, study: Study) -> dict[str, Any]:
         name: {int(row.year): row.n / row.denominator if row.denominator else None for row in of.itertuples()}
         for name, of in table.groupby("substance")
     }
-    top = max([share for name in common for share in shares[name].values() if share is not None], default=0.0)
+    top = max([of_year for name in common for of_year in shares[name].values() if of_year is not None], default=0.0)
     panels = [
         {
-            "title": _spaced(name),
-            "n": _count(ever[name]),
-            "svg": year_chart(f"{_spaced(name)} by year", shares[name], top),
+            "title": spaced(name),
+            "n": count(ever[name]),
+            "svg": year_chart(f"{spaced(name)} by year", shares[name], top),
         }
         for name in common[:TOP_SUBSTANCES]
     ]
     counts = {(row.year, row.substance): row for row in table.itertuples()}
     people = table.groupby("year")["denominator"].max()
     rows = [
-        [str(year), _count(people[year]), *(_count(counts[year, name].n) for name in common)] for year in people.index
+        [str(year), count(people[year]), *(count(counts[year, name].n) for name in common)] for year in people.index
     ]
-    columns = [Column("year of index", False), Column("people"), *(Column(_spaced(name)) for name in common)]
+    columns = [Column("year of index", False), Column("people"), *(Column(spaced(name)) for name in common)]
     return {"panels": panels, "table": Table("People who ever start each drug in a line.", columns, rows)}
 
 
@@ -404,10 +352,10 @@ def _sensitivity(starts: pd.DataFrame, durations: pd.DataFrame, study: Study) ->
     timed = {(row.rule_set, row.line_number): row for row in durations[durations["regimen"] == ALL].itertuples()}
     rows = []
     for name, rules in study.rule_sets.items():
-        counts = [_count(started.get((name, number), 0)) for number in numbers]
+        counts = [count(started.get((name, number), 0)) for number in numbers]
         medians = [_with_limits(timed[name, number]) for number in numbers[:2]]
         gaps = [str(rules.gap_days), _dose_to_dose(rules, study)]
-        rows.append([_spaced(name), _difference(rules, study.rule_sets[PRIMARY]), *gaps, *counts, *medians])
+        rows.append([spaced(name), _difference(rules, study.rule_sets[PRIMARY]), *gaps, *counts, *medians])
     columns = [
         Column("rule set", False),
         Column("what differs", False),
@@ -437,7 +385,7 @@ def _difference(rules: RuleSet, primary: RuleSet) -> str:
         if value != getattr(primary, name):
             shown = sorted(set(value.values())) if isinstance(value, dict) and value else value
             text = ", ".join(str(part) for part in shown) if isinstance(shown, list) else str(shown)
-            said.append(f"{_spaced(name)} {text}")
+            said.append(f"{spaced(name)} {text}")
     return "; ".join(said)
 
 
@@ -445,7 +393,7 @@ def _ledger(table: pd.DataFrame | None) -> Table:
     rows = []
     for row in () if table is None else table.itertuples():
         counts = (row.rows_in, row.rows_accepted, row.rows_quarantined, row.rows_duplicate)
-        rows.append([row.raw_table, *map(_count, counts)])
+        rows.append([row.raw_table, *map(count, counts)])
     columns = [Column("raw table", False), *map(Column, ("rows in", "accepted", "held back", "repeated"))]
     return Table(
         "Every raw row: accepted, held back with its reasons, or an exact repetition of another.", columns, rows
@@ -456,7 +404,7 @@ def _unknown_codes(table: pd.DataFrame | None) -> Table:
     rows = []
     if table is not None:
         for (raw_table, column), part in table.groupby(["raw_table", "column"]):
-            rows.append([raw_table, column, _count(len(part)), _count(part["n"].sum())])
+            rows.append([raw_table, column, count(len(part)), count(part["n"].sum())])
     columns = [Column("raw table", False), Column("column", False), Column("different codes"), Column("rows")]
     return Table("Codes that the adapter has no meaning for; the table unknown_codes lists them.", columns, rows)
 
@@ -469,14 +417,14 @@ def _unresolved_codes(table: pd.DataFrame | None, study: Study) -> Table:
     for row in ordered:
         is_formal = row.code_system != "name" and FORMAL_CODE.fullmatch(row.code) is not None
         if is_formal and row.persons >= study.disclosure.min_cell:
-            rows.append([row.source, row.code_system, row.code, _count(row.n), _count(row.persons)])
+            rows.append([row.source, row.code_system, row.code, count(row.n), count(row.persons)])
         else:
             rare.setdefault((row.source, row.code_system), []).append(int(row.n))
     rows += [
-        [source, system, f"{len(counts):,} not shown", _count(sum(counts)), ""]
+        [source, system, f"{len(counts):,} not shown", count(sum(counts)), ""]
         for (source, system), counts in sorted(rare.items())
     ]
-    rows = [[_spaced(row[0]), *row[1:]] for row in rows]
+    rows = [[spaced(row[0]), *row[1:]] for row in rows]
     columns = [
         Column("source", False),
         Column("system", False),
@@ -493,7 +441,7 @@ def _unresolved_codes(table: pd.DataFrame | None, study: Study) -> Table:
 
 def _line_counts(table: pd.DataFrame | None) -> Table:
     wanted: Iterable[Any] = () if table is None else _of_primary(table).itertuples()
-    rows = [[_spaced(row.counted), _count(row.n)] for row in wanted]
+    rows = [[spaced(row.counted), count(row.n)] for row in wanted]
     return Table("What the line rules met, primary rule set.", [Column("", False), Column("n")], rows)
 
 
@@ -518,4 +466,4 @@ def _provenance(manifest: Mapping[str, Any]) -> dict[str, Table]:
 
 def _rows_of(table: str, manifest: Mapping[str, Any]) -> str:
     rows = manifest["counts"].get(table.rsplit(".", 1)[-1])
-    return "" if rows is None else _count(rows)
+    return "" if rows is None else count(rows)

@@ -45,7 +45,7 @@ def cumulative_incidence(frame: pd.DataFrame, level: float, cause: int, causes: 
         - 2 * (estimate * np.cumsum(jump) - np.cumsum(jump * estimate))
     )
     se = np.sqrt(np.maximum(variance, 0.0))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # close to 1 the upper limit is 1
         gone = np.log1p(-estimate)
         spread = NormalDist().inv_cdf((1 + level) / 2) * se / ((1 - estimate) * np.abs(gone))
         is_inside = (estimate > 0) & (estimate < 1)

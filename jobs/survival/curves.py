@@ -52,6 +52,7 @@ COMPETING = {
         3: "second_cancer_before_next_treatment",
     },
 }
+NEXT_OR_DEATH = "next_treatment_or_death"
 QUARTILES = {"lower_quartile": 0.25, "median": 0.5, "upper_quartile": 0.75}
 MONTH = 30.4375
 DAYS_PER_YEAR = 365.241  # as R's relsurv counts
@@ -71,26 +72,41 @@ def survival_curves(frame: pd.DataFrame, study: Study, outcome: str) -> dict[Sli
     return _kaplan_meier(_slices(frame, study, outcome), study, CAUSES[outcome])
 
 
+def all_curves(time: pd.DataFrame, study: Study) -> dict[Slice, Curve]:
+    """The Kaplan-Meier curves of CAUSES and of the time to the next line or death."""
+    of_causes = {key: curve for outcome in CAUSES for key, curve in survival_curves(time, study, outcome).items()}
+    return of_causes | _next_or_death(time, study)
+
+
 def survival_rows(frames: Mapping[str, pd.DataFrame], curves: Curves, study: Study) -> Iterator[Row]:
-    """All rows of survival.csv; `curves` are those of CAUSES."""
+    """All rows of survival.csv; `curves` are all_curves."""
     chosen, time = study.survival, frames["frame_time"]
     for key, curve in curves.items():
-        yield from _rows("kaplan_meier", key, curve, chosen.times_days)
+        of_next = key.outcome == NEXT_OR_DEATH
+        yield from _rows("kaplan_meier", key, curve, chosen.next_days if of_next else chosen.times_days)
     days = {
         "first_line": chosen.first_line_days,
         "line_duration": chosen.times_days,
         "next_treatment": chosen.next_days,
     }
     for outcome, names in COMPETING.items():
-        parts = _slices(time, study, outcome)
-        for cause, name in names.items():
-            for key, part in parts.items():
-                curve = cumulative_incidence(part, chosen.level, cause, tuple(names))
-                yield from _rows("cumulative_incidence", replace(key, outcome=name), curve, days[outcome])
-    for key, curve in {**still_free(time, study), **next_or_death(time, study)}.items():
+        for (key, cause), curve in competing_curves(time, study, outcome).items():
+            yield from _rows("cumulative_incidence", replace(key, outcome=names[cause]), curve, days[outcome])
+    for key, curve in still_free(time, study).items():
         yield from _rows("kaplan_meier", key, curve, chosen.next_days)
     yield from net_rows(frames["frame_net_survival"], study)
     yield from _expected_rows(frames["frame_expected_survival"], study)
+
+
+def competing_curves(time: pd.DataFrame, study: Study, outcome: str) -> dict[tuple[Slice, int], Curve]:
+    """Cumulative incidence by slice and cause of an outcome of COMPETING."""
+    causes = tuple(COMPETING[outcome])
+    parts = _slices(time, study, outcome)
+    return {
+        (key, cause): cumulative_incidence(part, study.survival.level, cause, causes)
+        for cause in causes
+        for key, part in parts.items()
+    }
 
 
 def still_free(time: pd.DataFrame, study: Study) -> dict[Slice, Curve]:
@@ -99,17 +115,19 @@ def still_free(time: pd.DataFrame, study: Study) -> dict[Slice, Curve]:
     return {replace(key, outcome="no_next_treatment"): curve for key, curve in curves.items()}
 
 
-def next_or_death(time: pd.DataFrame, study: Study) -> dict[Slice, Curve]:
+def _next_or_death(time: pd.DataFrame, study: Study) -> dict[Slice, Curve]:
     """Time to the next line or death; a second cancer ends what is known of lines, and is censored."""
     curves = _kaplan_meier(_slices(time, study, "next_treatment"), study, (1, 2))
-    return {replace(key, outcome="next_treatment_or_death"): curve for key, curve in curves.items()}
+    return {replace(key, outcome=NEXT_OR_DEATH): curve for key, curve in curves.items()}
 
 
 def time_rows(time: pd.DataFrame, curves: Curves, study: Study) -> Iterator[Row]:
-    """All rows of survival_times.csv: quartiles and restricted means of `curves`, and of the time to the next line or
-    death; the median potential follow-up, by Kaplan-Meier with deaths and censorings exchanged."""
-    of_people = {key: curve for key, curve in curves.items() if key.outcome != "line_duration"}
-    for key, curve in {**of_people, **next_or_death(time, study)}.items():
+    """All rows of survival_times.csv: quartiles and restricted means of `curves` (all_curves; of the duration of lines
+    line_durations.csv has the medians); the median potential follow-up, by Kaplan-Meier with deaths and censorings
+    exchanged."""
+    for key, curve in curves.items():
+        if key.outcome == "line_duration":
+            continue
         for statistic, share in QUARTILES.items():
             yield _quantile_row("kaplan_meier", key, curve, statistic, share)
         yield _mean_row(key, curve, study.survival.restricted_mean_days)

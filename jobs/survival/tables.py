@@ -13,10 +13,10 @@ from jobs.survival.curves import (
     SURVIVAL_COLUMNS,
     TIME_COLUMNS,
     Slice,
+    all_curves,
     lines_of,
     median_row,
     slices,
-    survival_curves,
     survival_rows,
     time_rows,
 )
@@ -84,18 +84,13 @@ def result_tables(frames: Mapping[str, pd.DataFrame], study: Study) -> dict[str,
     What cannot be estimated is NULL, with the reason beside it.
     """
     time = frames["frame_time"]
-    of_lines = survival_curves(time, study, "line_duration")
-    of_people = {
-        **survival_curves(time, study, "overall_survival"),
-        **survival_curves(time, study, "survival_from_line"),
-    }
-    curves = {**of_people, **of_lines}
+    curves = all_curves(time, study)
     patterns = frames["frame_patterns"]
     tables = {
         "attrition": frames["frame_attrition"].sort_values(["step", "label"]),
         "characteristics": characteristics(frames["frame_characteristics"], study),
         "line_starts": line_starts(frames["frame_lines"], study),
-        "line_durations": line_durations(time, study, of_lines),
+        "line_durations": line_durations(time, study, curves),
         "line_transitions": line_transitions(frames["frame_lines"], study),
         "drug_uptake": drug_uptake(frames["frame_uptake"], study),
         "survival": _table("survival", survival_rows(frames, curves, study)),
@@ -119,7 +114,8 @@ def line_durations(frame: pd.DataFrame, study: Study, curves: Mapping[Slice, Cur
     started, left_out = slices(frame, "line_duration_naive"), slices(frame, "line_duration_left_out")
     nobody = frame.iloc[:0]
     rows = []
-    for key in {**curves, **{replace(key, outcome="line_duration"): None for key in started}}:
+    of_lines = {key: curve for key, curve in curves.items() if key.outcome == "line_duration"}
+    for key in {**of_lines, **{replace(key, outcome="line_duration"): None for key in started}}:
         of_line = started.get(replace(key, outcome="line_duration_naive"), nobody)
         too_late = left_out.get(replace(key, outcome="line_duration_left_out"), nobody)
         judged = median_row(curves.get(key) or kaplan_meier(nobody, study.survival.level))

@@ -123,6 +123,30 @@ def test_the_published_numbers_are_in_the_results(demo: Path) -> None:
     assert abs(months[2] - 7.0) < 1.5
 
 
+def test_the_models_and_competing_events_are_in_the_results(demo: Path) -> None:
+    survival = pd.read_csv(demo / "results" / "survival.csv", dtype={"level": str}).set_index(["outcome", "time_days"])
+    everyone = survival[survival["stratum"] == "all"]
+    first = everyone.loc[("first_line", 365)].iloc[0]
+    assert (first["n"], first["events"], round(first["estimate"], 3)) == (661, 479, 0.725)
+    assert first["estimate"] < 1 - everyone.loc[("death_before_first_line", 365)].iloc[0]["estimate"]
+    of_first = everyone[(everyone["rule_set"] == "primary") & (everyone["line_number"] == 1)]
+    of_first = of_first[of_first["regimen"] == "all"]
+    names = ("next_treatment", "death_before_next_treatment", "second_cancer_before_next_treatment",
+             "no_next_treatment")  # fmt: skip
+    for day in (183, 365, 731, 1826):
+        assert sum(of_first.loc[(name, day), "estimate"].item() for name in names) == pytest.approx(1, abs=1e-9)
+    times = pd.read_csv(demo / "results" / "survival_times.csv").query("stratum == 'all'")
+    potential = times[times["outcome"] == "potential_follow_up"].iloc[0]
+    assert potential["n"] == potential["events"] + first["n"] - 661 + 547
+    cox = pd.read_csv(demo / "results" / "cox.csv").query("statistic == 'hazard_ratio'")
+    assert cox.groupby("covariate")["n"].sum().eq(715).all()
+    assert cox.groupby("covariate")["reason"].agg(lambda reasons: (reasons == "reference").sum()).eq(1).all()
+    undertreatment = pd.read_csv(demo / "results" / "undertreatment.csv").query("model == 'untreated'")
+    by = undertreatment[undertreatment["statistic"] == "odds_ratio"].groupby("covariate")
+    assert by["n"].sum().eq(661).all()
+    assert by["events"].sum().eq(182).all()
+
+
 def test_the_report_says_that_nobody_exists(demo: Path) -> None:
     page = (demo / "report.html").read_text(encoding="utf-8")
     assert "SYNTHETIC DATA" in page

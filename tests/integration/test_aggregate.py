@@ -261,7 +261,8 @@ def test_patterns_of_the_models(frames: Counts) -> None:
     }
     untreated = [row for row in rows if row["model"] == "untreated"]
     assert {(row["region"], row["prior_treatment"], row["event"]): row["n"] for row in untreated} == {
-        ("west", "no", 0): 2, ("north", "no", 0): 1, ("unknown", "no", 0): 1, ("west", "yes", 0): 1, ("west", "no", 1): 2,
+        ("west", "no", 0): 2, ("north", "no", 0): 1, ("unknown", "no", 0): 1, ("west", "yes", 0): 1,
+        ("west", "no", 1): 2,
     }  # fmt: skip
     lived = {(row["region"], row["event"]): row["n"] for row in rows if row["model"] == "untreated_survivors"}
     assert lived["west", 1] == 1

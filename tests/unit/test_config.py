@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from jobs.config import Drugs, conf_folder, load_drugs, load_site, load_study
+from jobs.config import STANDARDS, STANDARD_AGES, Drugs, Study, conf_folder, load_drugs, load_site, load_study
 from jobs.errors import ConfigurationError
 from jobs.sources.adapter import load_adapter
 
@@ -136,4 +136,45 @@ def test_shipped_sites_name_the_raw_tables_of_their_adapter(path: Path) -> None:
     site = load_site(path)
     adapter = load_adapter(site.country)
     assert site.name == path.stem
-    assert set(site.inputs) == {raw.name for raw in adapter.raw_tables}
+    assert {raw.name for raw in adapter.raw_tables if raw.required} <= set(site.inputs)
+    assert set(site.inputs) <= {raw.name for raw in adapter.raw_tables}
+
+
+def _study(**changes: Any) -> Study:
+    return Study.model_validate(
+        {
+            "name": "drawn",
+            "period": {"index_from": "2012-01-01", "index_until": "2021-12-31", "follow_up_until": "2022-12-31"},
+            "cohort": {"tumour": {"icd10": ["C50"]}, "index": "metastasis"},
+            **changes,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"survival": {"cox": {"covariates": ["treated"]}}}, "treated is known only after the index date"),
+        ({"survival": {"cox": {"covariates": ["age_groups"]}}}, "did you mean age_group"),
+        ({"survival": {"cox": {"covariates": ["sex"], "strata": ["sex"]}}}, "sex is a covariate and a stratum"),
+        ({"survival": {"undertreatment": {"covariates": ["treated"]}}}, "known only after"),
+        ({"strata": ["sex x sex"]}, "crosses a variable with itself"),
+        ({"strata": ["sex x ag"]}, "no covariate ag"),
+        ({"index_periods": [2018, 2015]}, "ascending"),
+        ({"survival": {"net_standard": "icss1", "net_strata": ["age_group"]}}, "has weights for age_groups.from_years"),
+        (
+            {"survival": {"net_standard": "icss1", "net_strata": ["sex"]}, "age_groups": {"from_years": STANDARD_AGES}},
+            "net_strata needs age_group",
+        ),
+        ({"survival": {"net_period": {"from": "2015-01-01", "until": "2014-01-01"}}}, "until is before from"),
+    ],
+)
+def test_models_and_strata_that_make_no_sense(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        _study(**changes)
+
+
+def test_periods_of_index_cover_the_study() -> None:
+    assert _study(index_periods=[2017, 2021]).index_period_labels() == ("2012-2016", "2017-2020", "2021")
+    assert _study().index_period_labels() == ("2012-2021",)
+    assert all(sum(weights) == pytest.approx(1) for weights in STANDARDS.values())
