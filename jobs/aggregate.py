@@ -156,6 +156,8 @@ def build_frame_time(cohort: DataFrame, lines: DataFrame, study: Study) -> DataF
     `all` of them.
     """
     survival = _overall_survival(cohort, lines, study)
+    if not study.survival.lines:
+        return _counted(survival, "frame_time")
     first = _first_line(cohort, lines, study)
     return _counted(survival.unionByName(first).unionByName(_line_times(cohort, lines, study)), "frame_time")
 

@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def survival(spark: SparkSession, folder: Path) -> pd.DataFrame:
     study = str(conf_folder() / "studies" / "colorectal.yaml")
     assert main(["run", "--study", study, "--site", str(folder / "site.yaml")]) == 0
-    return pd.read_csv(folder / "out" / "results" / "survival.csv", dtype={"level": str})
+    return pd.read_csv(folder / "out" / "results" / "survival.csv", dtype={"level": str, "reason": str})
 
 
 def test_net_survival_is_that_of_r(survival: pd.DataFrame) -> None:
@@ -104,7 +104,8 @@ def test_expected_survival_and_crude_probabilities(survival: pd.DataFrame) -> No
             found = expected.loc[("all", "all", row.time_days)]
             assert found["estimate"] == pytest.approx(row.estimate, abs=1e-3)
             assert found["n"] == 5971
-    crude = survival[survival["estimator"] == "crude_probability"].set_index(["outcome", "stratum", "level", "time_days"])
+    crude = survival[survival["estimator"] == "crude_probability"]
+    crude = crude.set_index(["outcome", "stratum", "level", "time_days"])
     for row in pd.read_csv(EXPECTED / "crude.csv").query("table == 'slopop' and time_days > 30").itertuples():
         outcome = "death_from_the_cancer" if row.cause == "cancer" else "death_from_other_causes"
         assert crude.loc[(outcome, "all", "all", row.time_days), "estimate"] == pytest.approx(row.estimate, abs=1e-4)

@@ -245,6 +245,9 @@ def test_the_documented_example_runs_from_files_to_report(
 def test_the_user_guide_names_every_column() -> None:
     guide = (EXAMPLE.parent / "bring_your_own_data.md").read_text()
     for raw in ADAPTER.raw_tables:
+        assert f"| `{raw.name}` |" in guide
+        if raw.name not in CONFORMED:
+            continue
         cells = next(line for line in guide.splitlines() if line.startswith(f"| `{raw.name}` |")).split("|")
         named = {column.strip() for column in cells[3].split(",")}
         person = () if raw.id_column is None or raw.id_column in raw.columns else (raw.id_column,)

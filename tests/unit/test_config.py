@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from jobs.config import STANDARDS, STANDARD_AGES, Drugs, Study, conf_folder, load_drugs, load_site, load_study
+from jobs.config import STANDARD_AGES, STANDARDS, Drugs, Study, conf_folder, load_drugs, load_site, load_study
 from jobs.errors import ConfigurationError
 from jobs.sources.adapter import load_adapter
 

@@ -1,4 +1,4 @@
-"""The rows of models, tests and net survival in results/: every level is there, and what cannot be estimated says why."""
+"""The rows of models, tests and net survival in results/: every level is there; what cannot be estimated says why."""
 
 from __future__ import annotations
 
@@ -104,7 +104,8 @@ def test_comparisons() -> None:
     slices = [
         {"outcome": "overall_survival", "stratum": stratum, "level": level, "day": day, "cause": 1, "n": 3}
         for stratum, level, day in [
-            ("sex", "female", 5), ("sex", "male", 9), ("treated", "treated", 5), ("sex x index_kind", "female x relapse", 5),
+            ("sex", "female", 5), ("sex", "male", 9), ("treated", "treated", 5),
+            ("sex x index_kind", "female x relapse", 5),
             ("sex x index_kind", "male x relapse", 9),
         ]
     ]  # fmt: skip
