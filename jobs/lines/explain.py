@@ -109,8 +109,18 @@ def _days(
     defining, _ = packed.histories(owner, rows, 1)
     index, end, _ = packed.unpack_people(rows[owner == -1])
     trace = np.full((4 * len(rows) + 8, kernel.TRACE_COLUMNS), -1, np.int64)
-    counts = np.zeros(len(kernel.COUNTED), np.int64)
-    kernel.fold_partition(*defining, index, end, rules.rule_sets[rule_set], len(rules.substances), counts, trace)
+    counts, limits = np.zeros((1, len(kernel.COUNTED)), np.int64), np.zeros((1, kernel.LIMITS), np.int64)
+    kernel.fold_partition(
+        *defining,
+        index,
+        end,
+        rules.rule_sets[rule_set],
+        len(rules.substances),
+        np.zeros(1, bool),
+        counts,
+        trace,
+        limits,
+    )
     yield "days"
     before = 0
     for day, rule, given, present, regimen, covered in trace[trace[:, 1] >= 0].tolist():

@@ -33,6 +33,9 @@ WORK_ROWS = 6
 OPENED, AFTER_GAP, IN_WINDOW, NOTHING_NEW, JOINED_LATER, SWITCHED = range(6)
 TRACE_COLUMNS = 6
 LINE_COLUMNS = 6  # person, number, regimen, start, end, end reason
+# Within which gaps and windows every decision about a person would have been the same.
+LEAST_GAP, MOST_GAP, LEAST_WINDOW, MOST_WINDOW = range(4)
+LIMITS = 4
 
 
 class Rules(NamedTuple):
@@ -114,11 +117,13 @@ def fold_person(
     written: int,
     counts: npt.NDArray[np.int64],
     trace: npt.NDArray[np.int64],
+    limits: npt.NDArray[np.int64],
 ) -> int:
     """Write a person's lines into `lines` from row `written` on; returns the row after the last one.
 
     Rows `first_row .. last_row - 1` of the exposure columns are the person's line-defining ones, sorted by given_from.
     `work` is (WORK_ROWS, n) scratch, reused from person to person. The days go into `trace`, as many as it has rows.
+    `limits` (LIMITS) gets between which values of gap and window, all else the same, nothing would have changed.
     """
     window, gap, lead, carry_in, gap_of, coverage_of, companion, excludes, excluders = rules
     F = follow_up_end
@@ -129,14 +134,18 @@ def fold_person(
     for s in range(n):
         max_to[s] = max_cover[s] = cover_before[s] = updated[s] = -FAR
 
+    least_gap, most_gap, least_window, most_window = np.int64(0), FAR, np.int64(0), FAR
     running = np.int64(0)
     for i in range(first_row, last_row):
         if given_from[i] >= index - lead:
             break
         s = substance[i]
         cover = given_to[i] + coverage_of[s] if coverage_of[s] > 0 else covered_until[i]
-        if cover > index - gap:
+        if index - cover < gap:
             running |= one << s
+            least_gap = max(least_gap, np.int64(index - cover + 1))
+        else:
+            most_gap = min(most_gap, np.int64(index - cover))
 
     # Of substances running at index, what reaches over the index counts from the index day on.
     carried = np.int64(0)
@@ -182,6 +191,7 @@ def fold_person(
         if carried:
             following = min(following, index)
         if ongoing:
+            least_window = most_window = np.int64(window)
             if start + window + 1 > day:
                 following = min(following, start + window + 1)
             if given & excluders:
@@ -242,12 +252,15 @@ def fold_person(
             opens = True
             held = np.int64(0)
         elif day - covered >= line_gap:
+            most_gap = min(most_gap, np.int64(day - covered))
             rule = AFTER_GAP
             lines[written, 3], lines[written, 4], lines[written, 5] = start, covered, GAP
             written = _close(lines, written, person, regimen, held, refused, counts, n)
             opens = True
             held = np.int64(0)
         elif day <= start + window:
+            least_gap = max(least_gap, np.int64(day - covered + 1))
+            least_window = max(least_window, np.int64(day - start))
             rule = IN_WINDOW
             joining = present & ~regimen & ~held & ~regimen_excludes
             while joining:
@@ -259,6 +272,8 @@ def fold_person(
                 regimen_excludes = _excluded_by(regimen, excludes, n)
                 joining = present & ~regimen & ~held & ~regimen_excludes
         else:
+            least_gap = max(least_gap, np.int64(day - covered + 1))
+            most_window = min(most_window, np.int64(day - start - 1))
             new = present & ~regimen
             if new:
                 all_join = not new & regimen_excludes
@@ -268,6 +283,10 @@ def fold_person(
                         if joins:
                             reached = cover_before[s] if updated[s] == day else max_cover[s]
                             joins = bool(held >> s & 1) and day < reached + window
+                            if joins:
+                                least_window = max(least_window, np.int64(day - reached + 1))
+                            elif held >> s & 1:
+                                most_window = min(most_window, np.int64(day - reached))
                             for other in range(n):
                                 days = companion[s, other]
                                 if regimen >> other & 1 and days >= 0 and day <= start + days:
@@ -311,6 +330,9 @@ def fold_person(
             end = np.int64(F)
         elif F - covered >= line_gap:
             reason = GAP
+            most_gap = min(most_gap, np.int64(F - covered))
+        else:
+            least_gap = max(least_gap, np.int64(F - covered + 1))
         lines[written, 3], lines[written, 4], lines[written, 5] = start, end, reason
         written = _close(lines, written, person, regimen, held, refused, counts, n)
 
@@ -332,6 +354,8 @@ def fold_person(
             counts[SHORT] += 1
         if i > first_written and lines[i, 2] == lines[i - 1, 2]:
             counts[REPEATED] += 1
+    limits[LEAST_GAP], limits[MOST_GAP] = least_gap, most_gap
+    limits[LEAST_WINDOW], limits[MOST_WINDOW] = least_window, most_window
     return written
 
 
@@ -346,20 +370,23 @@ def fold_partition(
     follow_up_end: Ints,
     rules: Rules,
     n: int,
+    passed_over: npt.NDArray[np.bool_],
     counts: npt.NDArray[np.int64],
     trace: npt.NDArray[np.int64],
+    limits: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]:
-    """Lines of every person for one rule set, int64 (lines, LINE_COLUMNS).
+    """Lines of every person who is not `passed_over` for one rule set, int64 (lines, LINE_COLUMNS).
 
-    `starts` (people + 1) are the first rows of each person in the exposure columns; counts are added to. `trace`
-    (days, TRACE_COLUMNS) is for a single person; give it no rows otherwise.
+    `starts` (people + 1) are the first rows of each person in the exposure columns. `counts` (people, COUNTED) are
+    added to; `limits` (people, LIMITS) are written. `trace` (days, TRACE_COLUMNS) is for a single person; give it no
+    rows otherwise.
     """
     people = len(index)
     work = np.empty((WORK_ROWS, n), np.int64)
     lines = np.empty((people + 16, LINE_COLUMNS), np.int64)
     written = 0
     for person in range(people):
-        rows = starts[person + 1] - starts[person]
+        rows = 0 if passed_over[person] else starts[person + 1] - starts[person]
         # A line opens on a given day, so there are at most three candidate days for each row.
         most = written + 3 * rows + 2
         if rows and most > len(lines):
@@ -369,7 +396,8 @@ def fold_partition(
         if rows:
             written = fold_person(
                 starts[person], starts[person + 1], substance, given_from, given_to, covered_until,
-                person, index[person], follow_up_end[person], rules, n, work, lines, written, counts, trace,
+                person, index[person], follow_up_end[person], rules, n, work, lines, written, counts[person], trace,
+                limits[person],
             )  # fmt: skip
     return lines[:written]
 
@@ -419,19 +447,26 @@ def present_classes(
 
 
 @compiled
-def first_alike(lines: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def first_alike(
+    lines: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], passed_over: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
     """For each rule set and person the first rule set that gives the person the same lines.
 
     `starts` (rule sets, people + 1) are the first lines of each person in `lines`, which holds all rule sets' lines.
+    Those `passed_over` (rule sets, people) have none there, because they are those of the first.
     """
     rule_sets, people = starts.shape[0], starts.shape[1] - 1
     alike = np.empty((rule_sets, people), np.int64)
     for person in range(people):
         for later in range(rule_sets):
-            alike[later, person] = later
+            alike[later, person] = 0 if passed_over[later, person] else later
+            if passed_over[later, person]:
+                continue
             number = starts[later, person + 1] - starts[later, person]
             for earlier in range(later):
-                same = starts[earlier, person + 1] - starts[earlier, person] == number
+                same = (
+                    not passed_over[earlier, person] and starts[earlier, person + 1] - starts[earlier, person] == number
+                )
                 for i in range(number):
                     for column in range(2, LINE_COLUMNS):
                         if same:

@@ -34,6 +34,7 @@ RECORDS = pa.schema(
         *(field for field in TABLES["treatment_lines"].arrow() if field.name != "rule_set"),
     ]
 )
+Masks = npt.NDArray[np.int64]
 NO_TRACE = np.empty((0, kernel.TRACE_COLUMNS), np.int64)
 OBSERVED = ("switch", "gap", "death")
 END_REASONS = ("switch", "gap", *LINE_REASONS)  # the kernel's SWITCH, GAP, and FOLLOW_UP + the place of the reason
@@ -112,30 +113,65 @@ def fold_rows(rows: pa.Table, rules: LineRules) -> tuple[pa.Table, pa.Table]:
     person = pc.index_in(keys, value_set=own_keys).fill_null(-1).to_numpy().copy()
     person[is_person] = -1
     defining, classes = packed.histories(person, packed_rows, len(ids))
-    parts, starts, counts = [], [], []
+    parts, starts, counts, like_first = [], [], [], []
     before = 0
+    first = next(iter(rules.rule_sets.values()))
+    of_first = np.zeros((len(ids), len(kernel.COUNTED)), np.int64)
+    limits = np.zeros((len(ids), kernel.LIMITS), np.int64)
     for name, rule in rules.rule_sets.items():
-        counted = np.zeros(len(kernel.COUNTED), np.int64)
-        lines = kernel.fold_partition(*defining, index, end, rule, len(rules.substances), counted, NO_TRACE)
+        is_first = rule is first
+        passed_over = np.zeros(len(ids), bool) if is_first else _like_first(first, rule, limits, defining, index)
+        counted = of_first if is_first else np.zeros_like(of_first)
+        lines = kernel.fold_partition(
+            *defining, index, end, rule, len(rules.substances), passed_over, counted, NO_TRACE,
+            limits if is_first else np.empty_like(limits),
+        )  # fmt: skip
         parts.append(lines)
+        like_first.append(passed_over)
         starts.append(before + np.searchsorted(lines[:, 0], np.arange(len(ids) + 1)))
         before += len(lines)
-        counts += [(name, what, int(n)) for what, n in zip(kernel.COUNTED, counted, strict=True)]
+        total = counted.sum(axis=0) + of_first[passed_over].sum(axis=0)
+        counts += [(name, what, int(n)) for what, n in zip(kernel.COUNTED, total, strict=True)]
     columns = list(zip(*counts, strict=True))
     schema = TABLES["line_counts"].arrow()
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-    lines, rule_sets = _without_repeats(np.concatenate(parts), np.stack(starts))
+    lines, rule_sets = _without_repeats(np.concatenate(parts), np.stack(starts), np.stack(like_first))
     during, around = kernel.present_classes(
         lines, classes.starts, classes.what, classes.first, classes.until, len(rules.classes)
     )
     return _records(rules, lines, rule_sets, ids, end, reason, during, around), pa.table(arrays, schema=schema)
 
 
+def _like_first(
+    first: kernel.Rules, rules: kernel.Rules, limits: Masks, defining: packed.History, index: kernel.Ints
+) -> npt.NDArray[np.bool_]:
+    """The people for whom `rules` decide everything as the first rule set does, by the limits that it found.
+
+    Gaps and windows within a person's limits change nothing; lead and carry-in nothing for people who were given
+    nothing before the index. Anything else may.
+    """
+    same = np.full(len(index), all(
+        np.array_equal(getattr(first, name), getattr(rules, name))
+        for name in ("gap_of", "coverage_of", "companion", "excludes")
+    ))  # fmt: skip
+    if rules.gap != first.gap:
+        within = (limits[:, kernel.LEAST_GAP] <= rules.gap) & (rules.gap <= limits[:, kernel.MOST_GAP])
+        same &= within & ~first.gap_of.any()
+    if rules.window != first.window:
+        same &= (limits[:, kernel.LEAST_WINDOW] <= rules.window) & (rules.window <= limits[:, kernel.MOST_WINDOW])
+    if rules.lead != first.lead or rules.carry_in != first.carry_in:
+        has_rows = defining.starts[:-1] < defining.starts[1:]
+        earliest = np.zeros(len(index), np.int64)
+        earliest[has_rows] = defining.first[defining.starts[:-1][has_rows]]
+        same &= ~has_rows | (earliest >= index)
+    return same
+
+
 def _without_repeats(
-    lines: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]
+    lines: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], like_first: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Each person's lines once for all rule sets that give the same, and the set of those rule sets by line."""
-    alike = kernel.first_alike(lines, starts)
+    alike = kernel.first_alike(lines, starts, like_first)
     rule_sets = np.zeros_like(alike)
     for place, first in enumerate(alike):
         np.bitwise_or.at(rule_sets, (first, np.arange(alike.shape[1])), np.int64(1) << place)
