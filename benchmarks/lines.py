@@ -21,7 +21,7 @@ from jobs.lines import build
 from jobs.session import start_session
 
 ROWS_PER_PARTITION = 2_000_000
-WINDOW, GAP = 28, 90
+WINDOW, GAP, LEAD = 28, 90, 28
 
 
 def _noop(frame: DataFrame) -> None:
@@ -40,46 +40,55 @@ def lines(cohort: DataFrame, exposures: DataFrame, study: Study, partitions: int
     _noop(build.select_lines(build.build_line_records(cohort, exposures, study, partitions)))
 
 
-def catalyst(exposures: DataFrame, partitions: int) -> None:
-    """Lines in Spark SQL alone: only a combination window and a gap, nothing about companions, leftovers or ends."""
+def catalyst(cohort: DataFrame, exposures: DataFrame, partitions: int) -> None:
+    """Lines in Spark SQL alone, with the stage's columns but for concomitant classes: a lead, a window, a gap
+    and the end of follow-up; nothing about companions, leftovers, held substances or carry-in, and one rule set."""
     mask = F.coalesce(*(F.when(F.col("substance") == name, 1 << bit) for bit, name in enumerate(SUBSTANCES)))
+    person = cohort.select("person_id", "index_date", "follow_up_end", "follow_up_end_reason")
+    followed = exposures.repartition(partitions, "person_id").join(person, "person_id")
+    in_time = (F.datediff("given_from", "index_date") >= -LEAD) & (F.col("given_from") <= F.col("follow_up_end"))
     days = (
-        exposures.repartition(partitions, "person_id")
+        followed.where(in_time)
         .groupBy("person_id", "given_from")
-        .agg(F.bit_or(mask).alias("given"), F.max(F.unix_date("covered_until")).alias("covered"))
+        .agg(
+            F.bit_or(mask).alias("given"),
+            F.max(F.unix_date("covered_until")).alias("covered"),
+            F.first(F.unix_date("follow_up_end")).alias("end"),
+            F.first("follow_up_end_reason").alias("why"),
+        )
         .groupBy("person_id")
         .agg(
             F.sort_array(F.collect_list(F.struct(F.unix_date("given_from").alias("day"), "given", "covered"))).alias(
                 "d"
-            )
+            ),
+            F.first("end").alias("end"),
+            F.first("why").alias("why"),
         )
     )
-    line = "struct<start:int,until:int,covered:int,regimen:int>"
-    nothing = F.struct(
-        F.array().cast(f"array<{line}>").alias("done"), F.lit(None).cast(line).alias("open"),
-    )  # fmt: skip
+    line = "struct<start:int,until:int,covered:int,regimen:int,reason:string>"
+    nothing = F.struct(F.array().cast(f"array<{line}>").alias("done"), F.lit(None).cast(line).alias("open"))
 
     def step(state: Column, day: Column) -> Column:
         current = state["open"]
 
-        def opened(until: Column, covered: Column, start: Column, regimen: Column) -> Column:
+        def opened(until: Column, covered: Column, start: Column, regimen: Column, reason: Column) -> Column:
             return F.struct(
-                start.alias("start"), until.alias("until"), covered.alias("covered"), regimen.alias("regimen")
-            )
+                start.alias("start"), until.alias("until"), covered.alias("covered"), regimen.alias("regimen"),
+                reason.alias("reason"),
+            )  # fmt: skip
 
-        fresh = opened(F.lit(None).cast("int"), day["covered"], day["day"], day["given"])
+        not_yet, no_reason = F.lit(None).cast("int"), F.lit(None).cast("string")
+        fresh = opened(not_yet, day["covered"], day["day"], day["given"], no_reason)
+        covered = F.greatest(current["covered"], day["covered"])
         wider = opened(
-            F.lit(None).cast("int"), F.greatest(current["covered"], day["covered"]), current["start"],
-            current["regimen"].bitwiseOR(day["given"]),
-        )  # fmt: skip
-        same = opened(
-            F.lit(None).cast("int"), F.greatest(current["covered"], day["covered"]), current["start"],
-            current["regimen"],
-        )  # fmt: skip
-        closed = opened(
-            F.least(current["covered"], day["day"]), current["covered"], current["start"], current["regimen"]
+            not_yet, covered, current["start"], current["regimen"].bitwiseOR(day["given"]), no_reason
         )
+        same = opened(not_yet, covered, current["start"], current["regimen"], no_reason)
         is_gap = day["day"] - current["covered"] >= GAP
+        closed = opened(
+            F.least(current["covered"], day["day"]), current["covered"], current["start"], current["regimen"],
+            F.when(is_gap, "gap").otherwise("switch"),
+        )  # fmt: skip
         is_new = day["given"].bitwiseAND(F.bitwise_not(current["regimen"])) != 0
         in_window = day["day"] <= current["start"] + WINDOW
         ends = is_gap | (~in_window & is_new)
@@ -91,7 +100,34 @@ def catalyst(exposures: DataFrame, partitions: int) -> None:
         )
 
     walked = F.aggregate("d", nothing, step, lambda state: F.array_append(state["done"], state["open"]))
-    _noop(days.select("person_id", F.explode(walked).alias("line")).select("person_id", "line.*"))
+    lines_of = days.select("person_id", "end", "why", walked.alias("lines"))
+    each = lines_of.select("person_id", "end", "why", "lines", F.posexplode("lines").alias("place", "line"))
+    following = F.get("lines", F.col("place") + 1)["start"]
+    until = F.least(F.coalesce(F.col("line.until"), F.col("line.covered")), F.col("end"))
+    gap_at_end = (F.col("line.covered") <= F.col("end")) & (F.col("end") - F.col("line.covered") >= GAP)
+    ended = F.coalesce(F.col("line.reason"), F.when(gap_at_end, "gap").otherwise(F.col("why")))
+    names = F.array_compact(
+        F.array(
+            *(
+                F.when(F.col("line.regimen").bitwiseAND(1 << bit) != 0, name)
+                for bit, name in sorted(enumerate(SUBSTANCES), key=lambda pair: pair[1])
+            )
+        )
+    )
+    _noop(
+        each.select(
+            "person_id",
+            (F.col("place") + 1).alias("line_number"),
+            names.alias("regimen"),
+            F.date_from_unix_date("line.start").alias("line_start"),
+            F.date_from_unix_date(until).alias("line_end"),
+            (until - F.col("line.start")).alias("duration_days"),
+            ended.alias("end_reason"),
+            ended.isin("switch", "gap", "death").alias("end_observed"),
+            F.when(following.isNotNull(), "next_line").otherwise(F.col("why")).alias("next_state"),
+            F.date_from_unix_date(F.coalesce(following, F.col("end"))).alias("next_state_date"),
+        )
+    )
 
 
 def duckdb_sort(folder: Path) -> None:
@@ -140,7 +176,7 @@ def compare(spark: SparkSession, folder: Path, people: int, repeats: int, wanted
         "floor": lambda: floor(exposures, partitions),
         "lines_1": lambda: lines(cohort, exposures, _study(1), partitions),
         "lines_10": lambda: lines(cohort, exposures, _study(10), partitions),
-        "catalyst": lambda: catalyst(exposures, partitions),
+        "catalyst": lambda: catalyst(cohort, exposures, partitions),
         "duckdb": lambda: duckdb_sort(exposure_path),
     }
     sides = {name: side for name, side in sides.items() if not wanted or name in wanted}

@@ -111,6 +111,7 @@ class Stage:
     depends_on: Callable[[Run], Any]
     tables: Callable[[Run], AbstractContextManager[Tables]]
     reads: Callable[[Run], list[str]]
+    stamp: Callable[[Run], dict[str, str]] = lambda run: {}  # what every commit of the stage also says
 
 
 def _inputs_of_ingest(run: Run) -> Any:
@@ -232,7 +233,14 @@ def _conformed_inputs(run: Run) -> list[str]:
 
 
 TABLE_STAGES = (
-    Stage("ingest", "ledger", _inputs_of_ingest, _ingest, lambda run: []),
+    Stage(
+        "ingest",
+        "ledger",
+        _inputs_of_ingest,
+        _ingest,
+        lambda run: [],
+        lambda run: {"key": key_check(read_key(run.site))},
+    ),
     Stage("cohort", "attrition", _cohort_parts, _cohort, _conformed_inputs),
     Stage(
         "exposures", "unresolved_codes", _exposures_parts, _exposures, lambda run: [*_conformed_inputs(run), "cohort"]
@@ -308,7 +316,7 @@ def _has_gate(table: str) -> bool:
 
 def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> dict[str, Commit]:
     """Write the stage's tables side by side, then judge them, then write the marker."""
-    note: dict[str, Any] = {"fingerprint": fingerprint(made_of)}
+    note: dict[str, Any] = {"fingerprint": fingerprint(made_of), **stage.stamp(run)}
 
     def write(table: str, frame: DataFrame, note: Mapping[str, Any]) -> Commit:
         lock.ensure_held()
@@ -441,6 +449,18 @@ def ensure_followed_by_data(run: Run) -> None:
         )
 
 
+def ensure_one_key(run: Run) -> None:
+    """ConfigurationError where the warehouse was made with another pseudonym key: one person would become two."""
+    own = key_check(read_key(run.site))
+    for table in ("person", "ledger"):
+        commit = run.store.newest(CONFORMED_SCHEMA, table)
+        if commit is not None and commit.note.get("key", own) != own:
+            raise ConfigurationError(
+                "pseudonym key: the warehouse was made with another key, and two keys would make two people of one; "
+                "use that key, or another warehouse"
+            )
+
+
 def run_stages(run: Run, first: str, last: str) -> Manifest:
     """Run the stages from `first` to `last`; those before `first` must be up to date already.
 
@@ -453,6 +473,7 @@ def run_stages(run: Run, first: str, last: str) -> Manifest:
     _ = run.extracts  # a missing file or column stops the run before Spark starts and before anything is written
     records: list[StageRecord] = []
     with Lock(run.spark, run.site.warehouse) as lock:
+        ensure_one_key(run)
         for stage in TABLE_STAGES:
             if stage.name in wanted:
                 held = lock if STAGES.index(stage.name) >= STAGES.index(first) else None
@@ -490,6 +511,7 @@ def _report(run: Run, records: list[StageRecord]) -> None:
 
 def read_person(run: Run, pseudonym: str) -> tuple[pa.Table, pa.Table]:
     """The person's row of the cohort and rows of the exposures, both up to date; InputError where there are none."""
+    ensure_one_key(run)
     for stage in TABLE_STAGES[: STAGES.index("lines")]:
         find_or_run(stage, run, None)
     # Joined, because a literal of a predicate would stand in the plan.

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.sources.adapter import Adapter, RawTable
 from jobs.sources.life_table import PUBLISHED as PUBLISHED_LIFE_TABLES
 from jobs.sources.life_table import conform_life_table
+from jobs.sources.parse import without_repeated_keys
 from schemas import CONFORMED
 from schemas.contract import LINEAGE, PERSON_ID, Table
 from schemas.contract import Column as Declared
@@ -156,20 +157,11 @@ def _annotate(table: Table, frame: DataFrame, _: Site) -> DataFrame:
         if {earlier, later} <= names
     ]
     judged = typed.withColumn("reasons", F.array_compact(F.array(*reasons)))
-    return judged if set(table.key) & set(LINEAGE_NAMES) else judged.transform(_without_repeated_keys, table)
-
-
-def _without_repeated_keys(judged: DataFrame, table: Table) -> DataFrame:
-    """Adds the reason `repeated_key` to rows that contradict an earlier row of the same key; exact duplicates are
-    ingest's."""
-    counts = ~F.col("__duplicate") & (F.size("reasons") == 0)
-    order = (
-        Window.partitionBy(*(TYPED + name for name in table.key), counts)
-        .orderBy("source_file", "source_row")
-        .rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    return (
+        judged
+        if set(table.key) & set(LINEAGE_NAMES)
+        else without_repeated_keys(judged, [TYPED + name for name in table.key])
     )
-    is_later = counts & (F.row_number().over(order) > 1)
-    return judged.withColumn("reasons", F.when(is_later, F.array(F.lit("repeated_key"))).otherwise(F.col("reasons")))
 
 
 def _select(table: Table, frame: DataFrame) -> DataFrame:

@@ -26,6 +26,7 @@ from jobs.sources.parse import (
     reason,
     unknown_code,
     with_reasons,
+    without_repeated_keys,
 )
 from schemas import TABLES
 
@@ -64,7 +65,7 @@ def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
     born, diagnosed = compact_date("P_fodselsdato"), compact_date("S_diagnosedato")
     inexact = compact_precision("S_diagnosedato") != "day"
     since, is_dead = compact_date("P_statusdato"), F.col("P_personstatus") == "D"
-    return frame.withColumns(
+    judged = frame.withColumns(
         {
             "sex": decoded("P_kjonn", SEX),
             "birth_date": born,
@@ -83,11 +84,12 @@ def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
             ),
         }
     )  # fmt: skip
+    return without_repeated_keys(judged, ["person_id", "S_tumornr"])
 
 
 def _annotate_recurrence(frame: DataFrame, _: Site) -> DataFrame:
     happened = compact_date("R_dato")
-    return frame.withColumns(
+    judged = frame.withColumns(
         {
             "event_date": happened,
             "kind": decoded("R_type", RECURRENCE),
@@ -96,6 +98,7 @@ def _annotate_recurrence(frame: DataFrame, _: Site) -> DataFrame:
             ),
         }
     )
+    return without_repeated_keys(judged, ["person_id", "S_tumornr", "event_date", "kind"])
 
 
 def _annotate_hospital(frame: DataFrame, site: Site) -> DataFrame:
@@ -109,7 +112,8 @@ def _annotate_hospital(frame: DataFrame, site: Site) -> DataFrame:
             "birth_date": compact_date("fodselsar"),
             "contact_id": F.substring(F.sha2(F.concat_ws("|", "person_id", "source_file", "source_row"), 256), 1, 32),
             "reasons": with_reasons(
-                missing("inndato"), impossible("inndato", start), impossible("utdato", end),
+                impossible("fodselsar", compact_date("fodselsar")), missing("inndato"),
+                impossible("inndato", start), impossible("utdato", end),
                 reason(end < start, "end_before_start"), unknown_code("kjonn", SEX),
                 reason(F.col("nprid_reg").isNotNull() & ~F.col("nprid_reg").isin(*accepted),
                        "identity_not_certain:nprid_reg"),
@@ -140,12 +144,14 @@ def _dispensed(frame: DataFrame, day: str, code: str, *more: Column) -> DataFram
 
 def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:
     died = _death("doddato")
+    # Of a date known to the month only its first day is sure not to lie after the delivery.
+    earliest = F.when(compact_precision("doddato") == "month", F.trunc(died, "month")).otherwise(died)
     return frame.withColumns(
         {
             "death_date": died,
             "death_precision": compact_precision("doddato"),
             "reasons": with_reasons(
-                missing("doddato"), reason(died.isNull() & F.col("doddato").isNotNull(), "impossible_date:doddato"),
+                missing("doddato"), impossible("doddato", earliest),
                 reason(F.year(died) < F.col("fodselsar").try_cast("int"), "death_before_birth"),
             ),
         }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pyspark.sql import Column
+from collections.abc import Sequence
+
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 EARLIEST = "1850-01-01"
@@ -52,6 +54,19 @@ def decoded(name: str, meaning: dict[str, str]) -> Column:
     for code, value in meaning.items():
         column = F.when(F.col(name) == code, value or None).otherwise(column)
     return column
+
+
+def without_repeated_keys(judged: DataFrame, key: Sequence[str]) -> DataFrame:
+    """Adds the reason `repeated_key` to accepted rows that contradict an earlier one of the same key; exact duplicates
+    are ingest's."""
+    counts = ~F.col("__duplicate") & (F.size("reasons") == 0)
+    order = (
+        Window.partitionBy(*key, counts)
+        .orderBy("source_file", "source_row")
+        .rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    )
+    is_later = counts & (F.row_number().over(order) > 1)
+    return judged.withColumn("reasons", F.when(is_later, F.array(F.lit("repeated_key"))).otherwise(F.col("reasons")))
 
 
 def with_reasons(*reasons: Column) -> Column:

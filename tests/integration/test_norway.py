@@ -26,11 +26,17 @@ FILES = {
         "exact;2;19500101;D;20220305;1;1;20120101;C509;850029;0;70;1;1;1",
         "both;2;19500101;D;20220305;1;1;20120101;C445;87203;0;70;;;",
         "alive;2;19500101;B;20221231;1;1;20120101;C773;96803;0;70;;;",
+        "alive;2;19500101;B;20221231;1;1;20120202;C773;96803;0;70;;;",
     ],
-    "recurrence": ["P_lopenr;S_tumornr;R_dato;R_type"],
-    "hospital": ["lopenr;inndato;utdato;fodselsar;kjonn;tilstand_1_1;nprid_reg"],
+    "recurrence": ["P_lopenr;S_tumornr;R_dato;R_type", "alive;1;20130115;F", "alive;1;201301;F"],
+    "hospital": [
+        "lopenr;inndato;utdato;fodselsar;kjonn;tilstand_1_1;nprid_reg",
+        "alive;20130101;20130102;1800;2;C509;1",
+        "alive;20130101;20130102;1950;2;C509;1",
+    ],
     "prescriptions": ["Pasient_Lopenummer;Utlevering_Dato;ATC;DDD"],
-    "deaths": ["lopenr;fodselsar;doddato", "exact;1950;202203", "both;1950;20220306"],
+    "deaths": ["lopenr;fodselsar;doddato", "exact;1950;202203", "both;1950;20220306", "alive;1950;20991231",
+               "alive;1950;202307"],
     "life_table": ["country,sex,year,age,probability_of_death", "no,female,2012,60,0.01"],
 }
 
@@ -50,10 +56,22 @@ def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
         return spark
 
     with ingested_tables(spark, site, adapter, find_extracts(session, site, adapter), "2023-06-30", KEY) as done:
-        return {
+        found = {
             table: {names[row.person_id]: row.asDict() for row in done.conformed[table].collect()}
             for table in ("person", "tumour")
         }
+        for name, frame in done.quarantined.items():
+            found[name] = {",".join(row.reasons): row.asDict() for row in frame.collect()}
+        return found
+
+
+def test_single_bad_rows_are_held_back(delivered: dict[str, dict[str, dict[str, object]]]) -> None:
+    """A tumour that contradicts itself, a birth before 1850, a death after the delivery: the row, not the run."""
+    assert set(delivered["cancer"]) == {"repeated_key"}
+    assert set(delivered["hospital"]) == {"impossible_date:fodselsar"}
+    assert set(delivered["deaths"]) == {"impossible_date:doddato"}
+    assert set(delivered["recurrence"]) == {"repeated_key"}
+    assert delivered["tumour"]["alive"]["diagnosis_date"] == date(2012, 1, 1)
 
 
 def test_people_lost_to_follow_up_are_observed_until_then(delivered: dict[str, dict[str, dict[str, object]]]) -> None:

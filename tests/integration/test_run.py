@@ -171,6 +171,18 @@ def test_a_stage_alone_needs_those_before_it(
         assert "4711" not in message
     assert command("explain", "--person-file", str(person), "--rule-set", "gap_9") == 10
 
+    # Another key would make other people of the same ones, beside those that are there.
+    (folder / "key").write_text("K" * 40)
+    person.write_text("a\n")
+    for name, more in (("ingest", ()), ("run", ()), ("explain", ("--person-file", str(person)))):
+        capsys.readouterr()
+        assert command(name, *more) == 10
+        message = capsys.readouterr().err
+        assert "made with another key" in message
+        assert "KKKK" not in message
+    (folder / "key").write_text("k" * 40)
+    assert command("ingest") == 0
+
 
 def test_bad_rows_are_held_back_and_the_ledger_balances(spark: SparkSession, folder: Path, command: Command) -> None:
     with (folder / "person.csv").open("a") as file:
