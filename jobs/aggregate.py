@@ -327,7 +327,9 @@ def _group() -> Column:
 def _stratum(name: str, study: Study) -> Column:
     """The level of a stratum of the study file, as text; of a cross the levels, joined as its name."""
     if CROSS in name:
-        return F.concat_ws(CROSS, *(_stratum(variable, study) for variable in name.split(CROSS)))
+        # Between the levels stands what between the variables does, so it must not stand in one, as in a region's name.
+        levels = (F.replace(_stratum(variable, study), F.lit(CROSS), F.lit("-")) for variable in name.split(CROSS))
+        return F.concat_ws(CROSS, *levels)
     if name == "index_period":
         return _index_period(study)
     if name == "comorbidity_index":

@@ -225,8 +225,8 @@ class Cox(Section):
 
 
 class Undertreatment(Section):
-    """The model of having no line of treatment, of all with treatment information and of those who lived longer than
-    `survived_days`, who had the time to start."""
+    """The model of having no line of treatment, of all with treatment information and once more without those who died
+    in the first `survived_days`, before they had the time to start."""
 
     covariates: tuple[Covariate, ...] = Field(min_length=1)
     survived_days: PositiveDays = 60
@@ -294,6 +294,13 @@ class AgeGroups(Section):
     from_years: tuple[int, ...] = (50, 60, 70, 80)
     at_most: int | None = 75
 
+    @field_validator("from_years", mode="after")
+    @classmethod
+    def _ascending(cls, years: tuple[int, ...]) -> tuple[int, ...]:
+        if not years or list(years) != sorted(set(years)) or years[0] < 1:
+            raise ValueError("are years of age in ascending order, at least one")
+        return years
+
     def labels(self) -> tuple[str, ...]:
         """Their names in order: `<50`, `50-59`, ..., `80+`."""
         limits = self.from_years
@@ -330,6 +337,16 @@ class Study(Section):
         survival = self.survival
         if list(self.index_periods) != sorted(set(self.index_periods)):
             raise ValueError("index_periods are years in ascending order")
+        first, last = self.period.index_from.year, self.period.index_until.year
+        outside = [year for year in self.index_periods if not first < year <= last]
+        if outside:
+            raise ValueError(f"index_periods: {outside[0]} is not between {first + 1} and {last}")
+        window = survival.net_period
+        if window is not None:
+            if survival.net_strata is None:
+                raise ValueError("survival.net_period needs net_strata; an empty list is everyone together")
+            if window.until < self.period.index_from or window.from_ > self.period.follow_up_until:
+                raise ValueError("survival.net_period lies outside the study's period")
         if survival.net_standard is None:
             return self
         if self.age_groups.from_years != STANDARD_AGES:

@@ -37,6 +37,8 @@ EXPECTED_ROWS = "expected_survival"  # of the kernel's output that belong to EXP
 SUMS = tuple(FRAME.column_names[4:])  # n, events, and what the kernel adds up for each day
 MONTH = 30.4375
 SEXES = ("female", "male")
+OLDEST = 130
+MINIMUM_LAST_AGE = 90  # a year that ends before is cut off
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,8 @@ class LifeTable:
         """The conformed life table of one country (schemas: life_table), of the whole country and perhaps by region.
 
         One-year probabilities q become -log(1 - q) / 365.241 per day. InputError where it is of several countries, not
-        of the whole country, has no row for some region, year or age between its first and its last, or a probability
-        of 1 below its last age. Of a sex that it lacks nobody is covered.
+        of the whole country, has a row twice, has no row for some region, year or age (above 90 a year may end, and its
+        last age holds), or a probability of 1 below the last age of a year. Of a sex that it lacks nobody is covered.
         """
         if rows["country"].nunique() != 1:
             raise InputError(f"life_table: {rows['country'].nunique()} countries; net survival needs that of one")
@@ -64,11 +66,19 @@ class LifeTable:
             raise InputError("life_table: no row of the whole country (region empty), for people of unknown region")
         regions: list[str | None] = [None, *sorted(rows["region"].dropna().unique())]
         years, last_age = range(rows["year"].min(), rows["year"].max() + 1), int(rows["age"].max())
+        if rows["age"].min() < 0 or last_age > OLDEST:
+            raise InputError(f"life_table: an age is not between 0 and {OLDEST}")
+        repeated = rows.duplicated(["sex", "region", "year", "age"])
+        if repeated.any():
+            at = rows[repeated].iloc[0]
+            raise InputError(f"life_table: {at['sex']}, {at['year']}, age {at['age']} is there twice")
         table = np.full((len(SEXES), len(regions), len(years), last_age + 1), np.nan)
         place = {region: number for number, region in enumerate(regions)}
         sex = rows["sex"].map({name: number for number, name in enumerate(SEXES)}).to_numpy(np.int64)
         region = np.array([place[None if name is None or name != name else name] for name in rows["region"]], np.int64)
         table[sex, region, rows["year"].to_numpy() - years[0], rows["age"].to_numpy()] = rows["probability_of_death"]
+        if (table < 0).any() or (table > 1).any():
+            raise InputError("life_table: a probability is not between 0 and 1")
         _hold_last_ages(table)
         has_sex = ~np.isnan(table).all(axis=(1, 2, 3))
         missing = np.argwhere(np.isnan(table) & has_sex[:, None, None, None])
@@ -77,11 +87,8 @@ class LifeTable:
             raise InputError(
                 f"life_table: no row for {SEXES[at[0]]}, {years[at[-2]]}, age {at[-1]} ({len(missing)} gaps in all)"
             )
-        if ((table < 0) | (table > 1)).any() or (table[..., :-1] == 1).any():
-            raise InputError("life_table: a probability is not between 0 and 1, or is 1 below the last age")
-        # Nobody is certain to die: the last age's 1 means that the table ends.
-        certain = table == 1  # a sex that the table lacks stays NaN, and covers nobody
-        table[certain] = np.broadcast_to(table[..., -2:-1], table.shape)[certain]
+        if (table == 1).any():
+            raise InputError("life_table: a probability is 1 below the last age of its year")
         return LifeTable(-np.log1p(-table) / DAYS_PER_YEAR, years[0], tuple(regions))
 
     @property
@@ -92,10 +99,15 @@ class LifeTable:
 
 
 def _hold_last_ages(table: Floats) -> None:
-    """Where a year's table ends before the last age of all, its own last age holds."""
-    for age in range(1, table.shape[-1]):
-        ends = np.isnan(table[..., age:]).all(axis=-1)
-        table[..., age][ends] = table[..., age - 1][ends]
+    """Where a year's table ends at an old age, that age holds; nobody is certain to die there, the 1 means the end."""
+    ages = table.shape[-1]
+    for cell in np.ndindex(*table.shape[:-1]):
+        of_year = table[cell]
+        last = ages - 1 - int(np.argmax(~np.isnan(of_year[::-1])))
+        if last > 0 and of_year[last] == 1:
+            of_year[last] = of_year[last - 1]
+        if last >= MINIMUM_LAST_AGE:
+            of_year[last + 1 :] = of_year[last]
 
 
 @compiled
@@ -158,14 +170,15 @@ def add_people(
                 row = sums[level, day + 1]
                 row[0] += 1
                 row[1] += dies
-                row[2] += weight
-                row[3] += weight * dies
-                row[4] += weight * weight * dies
-                row[5] += rate
-                row[6] += before * rate
-                row[7] += before
-                row[8] += weight * rate
-                row[9] += weight
+                row[2] += day == entry[person] + 1
+                row[3] += weight
+                row[4] += weight * dies
+                row[5] += weight * weight * dies
+                row[6] += rate
+                row[7] += before * rate
+                row[8] += before
+                row[9] += weight * rate
+                row[10] += weight
 
 
 @compiled
@@ -352,7 +365,7 @@ def build_net_frames(
     in_order = F.sort_array(F.collect_list(F.struct("bucket", *sums)))
 
     def added(name: str) -> Column:
-        kind = "bigint" if name in ("n", "events") else "double"
+        kind = "double" if name == "expected" else FRAME.column(name).type
         return F.aggregate(
             F.transform("parts", lambda part: part[name]), F.lit(0).cast(kind), lambda a, b: a + b
         ).alias(name)

@@ -155,6 +155,7 @@ frame_net_survival = Table(
         ),
         _count("n", "people at risk"),
         _count("events", "deaths on that day"),
+        _count("entered", "of those at risk: on their first day"),
         _sum("w", "of those at risk: w, 1 / expected survival at the end of the day"),
         _sum("w_events", "of those who die: w"),
         _sum("w2_events", "of those who die: w squared"),

@@ -8,7 +8,7 @@ import pandas as pd
 
 from jobs.report.printed import HEAD, Column, Table, count, level_name, variable_name
 from jobs.survival.curves import Slice, competing_curves, still_free
-from jobs.survival.models import REFERENCE, cox_rows, undertreatment_rows
+from jobs.survival.models import COX_COLUMNS, REFERENCE, UNDERTREATMENT_COLUMNS, cox_rows, undertreatment_rows
 from schemas.frames import ALL, PRIMARY
 
 if TYPE_CHECKING:
@@ -50,21 +50,24 @@ def next_table(time: pd.DataFrame, study: Study) -> Table:
         rest = free[Slice("no_next_treatment", PRIMARY, number, ALL)]
         for day in study.survival.next_days:
             points = [curve.at(day) for curve in (*of_cause, rest)]
-            rows.append([f"{day / MONTH:.0f} months", *(_percent(point) for point in points), count(points[0].at_risk)])
-    names = ("next line, %", "died, %", "second cancer, %", "none of these, %", "still followed")
+            months = day / MONTH
+            said = f"{months:.0f} months" if abs(months - round(months)) < 0.05 else f"{day} days"
+            rows.append([said, *(_percent(point) for point in points), count(points[0].at_risk)])
+    names = ("next line, %", "died, %", "second cancer, %", "none of these, %", "followed, none yet")
     columns = [Column("", False), *(Column(name) for name in names)]
     return Table("What came next, in percent of those who started the line (limits).", columns, rows)
 
 
 def hazard_table(patterns: pd.DataFrame, study: Study) -> Table | None:
     """Hazard ratios of death from any cause, or nothing where the study has no such model."""
-    table = pd.DataFrame(cox_rows(patterns, study))
+    table = pd.DataFrame(cox_rows(patterns, study), columns=list(COX_COLUMNS))
     if table.empty:
         return None
     rows = _of_covariates(table[table["statistic"] == "hazard_ratio"], lambda row: [_ratio(row), _p_value(row.p_value)])
     whole = table[(table["covariate"] == ALL) & table["statistic"].str.startswith("proportional")]
     for row in whole.itertuples():
-        rows.append([HEAD, f"Test that the ratios do not change with time: p {_p_value(row.p_value)}"])
+        said = f"p {_p_value(row.p_value)}" if not pd.isna(row.p_value) else f"not estimable: {row.reason}"
+        rows.append([HEAD, f"Test that the ratios do not change with time: {said}"])
     columns = [Column("", False), Column("people"), Column("deaths"), Column("hazard ratio (limits)"), Column("p")]
     return Table("Death from any cause by what is known at index: Cox model, all in one.", columns, rows)
 
@@ -72,7 +75,7 @@ def hazard_table(patterns: pd.DataFrame, study: Study) -> Table | None:
 def untreated_tables(patterns: pd.DataFrame, study: Study) -> list[Table]:
     """Who has no line: odds ratios, and risks standardised to all people of the model. Of everyone with treatment
     information, and of those who lived long enough to start."""
-    found = pd.DataFrame(undertreatment_rows(patterns, study))
+    found = pd.DataFrame(undertreatment_rows(patterns, study), columns=list(UNDERTREATMENT_COLUMNS))
     tables = []
     for denominator, part in found.groupby("denominator", sort=False) if len(found) else ():
         risks = part[part["statistic"] == "standardised_risk"].set_index(["covariate", "level"])
@@ -101,7 +104,7 @@ def _of_covariates(table: pd.DataFrame, cells: Any) -> list[list[str]]:
 
 
 def _ratio(row: Any) -> str:
-    if row.reason == REFERENCE:
+    if str(row.reason).startswith(REFERENCE):
         return "1 (reference)"
     if pd.isna(row.estimate):
         return f"not estimable: {row.reason}"

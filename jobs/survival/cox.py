@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from jobs.survival.design import SEPARATED, Design, Term, design_of, informative
+from jobs.survival.design import COLLINEAR, SEPARATED, UNINFORMED, Design, Term, design_of, informative
 from jobs.survival.kaplan_meier import Curve, kaplan_meier
 from jobs.survival.risk import usable
 
@@ -24,6 +24,9 @@ Floats = npt.NDArray[np.float64]
 ITERATIONS = 60
 ENOUGH = 1e-9  # a smaller step changes nothing
 FLAT = 1e-10  # relative gain of log-likelihood below which it has come to rest
+NOTHING = 1e-9  # information that is none
+SINGULAR = 1e-8  # share of its information that a column has beyond the others
+VAGUE = 50.0  # a standard error of a log hazard ratio beyond which there is no estimate
 STILL_MOVING = 0.1  # a coefficient that takes such steps where the likelihood rests goes to infinity
 
 
@@ -204,10 +207,32 @@ def _sums(parts: list[_Stratum], x: Floats, beta: Floats) -> _Sums:
     return _Sums(log_likelihood, score, information, by_time, with_time, with_time2)
 
 
+def _uninformed(terms: list[Term], information: Floats) -> dict[Term, str]:
+    """Terms that the risk sets say nothing about, or nothing beyond those before them."""
+    kept: list[int] = []
+    dropped = {}
+    for place, term in enumerate(terms):
+        own = information[place, place]
+        rest = own
+        if kept:
+            across = information[np.ix_(kept, [place])]
+            rest = own - (across.T @ np.linalg.solve(information[np.ix_(kept, kept)], across)).item()
+        if own <= NOTHING:
+            dropped[term] = UNINFORMED
+        elif rest <= SINGULAR * own:
+            dropped[term] = COLLINEAR
+        else:
+            kept.append(place)
+    return dropped
+
+
 def _fitted(fit: CoxFit, parts: list[_Stratum]) -> CoxFit:
+    beta = np.zeros(len(fit.design.terms))
+    sums = _sums(parts, fit.design.matrix, beta)
+    dropped = _uninformed(fit.design.terms, sums.information)
+    if dropped:
+        return _fitted(replace(fit, design=fit.design.without(dropped)), parts)
     x = fit.design.matrix
-    beta = np.zeros(x.shape[1])
-    sums = _sums(parts, x, beta)
     if not len(beta):
         return replace(fit, coefficients=beta, covariance=np.empty((0, 0)), log_likelihood=sums.log_likelihood)
     step = np.zeros(len(beta))
@@ -219,6 +244,8 @@ def _fitted(fit: CoxFit, parts: list[_Stratum]) -> CoxFit:
         largest = np.abs(step).max()
         if largest < ENOUGH:
             break
+        if not np.isfinite(largest):
+            break
         step = step / max(1.0, largest / 5)
         following = _sums(parts, x, beta + step)
         while following.log_likelihood < sums.log_likelihood - 1e-9 * abs(sums.log_likelihood) and largest > ENOUGH:
@@ -228,7 +255,7 @@ def _fitted(fit: CoxFit, parts: list[_Stratum]) -> CoxFit:
         beta, sums = beta + step, following
         if rests and np.abs(step).max() > STILL_MOVING:
             break
-    runs_away = np.abs(step) > STILL_MOVING
+    runs_away = (np.abs(step) > STILL_MOVING) | ~np.isfinite(step) | _is_vague(sums.information)
     if runs_away.any():
         lost = {fit.design.terms[place]: SEPARATED for place in np.flatnonzero(runs_away)}
         return _fitted_beside(fit, parts, beta, runs_away, lost)
@@ -239,13 +266,31 @@ def _fitted(fit: CoxFit, parts: list[_Stratum]) -> CoxFit:
     )
 
 
+def _is_vague(information: Floats) -> npt.NDArray[np.bool_]:
+    """Coefficients whose standard error is so large that it is none."""
+    if not len(information):
+        return np.zeros(0, bool)
+    try:
+        variance = np.diag(np.linalg.inv(information))
+    except np.linalg.LinAlgError:
+        return np.ones(len(information), bool)
+    return ~((variance > 0) & (variance < VAGUE**2))
+
+
 def _fitted_beside(
     fit: CoxFit, parts: list[_Stratum], beta: Floats, runs_away: npt.NDArray[np.bool_], lost: dict[Term, str]
 ) -> CoxFit:
     """The other coefficients where some run to infinity: those are held where they have got to."""
     sums = _sums(parts, fit.design.matrix, beta)
     kept = np.flatnonzero(~runs_away)
-    covariance = np.asarray(np.linalg.inv(sums.information[np.ix_(kept, kept)]), float)
+    information = sums.information[np.ix_(kept, kept)]
+    also = _is_vague(information)
+    if also.any():
+        lost = lost | {fit.design.terms[place]: SEPARATED for place in kept[also]}
+        runs_away = runs_away.copy()
+        runs_away[kept[also]] = True
+        return _fitted_beside(fit, parts, beta, runs_away, lost)
+    covariance = np.asarray(np.linalg.inv(information), float)
     return replace(
         fit,
         design=fit.design.without(lost),
@@ -263,10 +308,10 @@ def _proportionality(terms: list[Term], sums: _Sums) -> dict[Term, Proportionali
     tests = {}
     for places, name in [*(([place], term) for place, term in enumerate(terms)), (list(range(len(terms))), ("", ""))]:
         u = sums.score_by_time[places]
-        try:
-            statistic = float(u @ np.linalg.solve(spread[np.ix_(places, places)], u))
-        except np.linalg.LinAlgError:
+        own = spread[np.ix_(places, places)]
+        if np.linalg.matrix_rank(own, hermitian=True) < len(places) or (np.diag(own) <= NOTHING).any():
             continue
+        statistic = float(u @ np.linalg.solve(own, u))
         tests[name] = Proportionality(statistic, len(places), float(chi2.sf(statistic, len(places))))
     return tests
 

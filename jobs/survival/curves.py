@@ -62,7 +62,8 @@ BEYOND = "beyond the last observed day"
 NOT_REACHED = "not reached"
 NO_LIMITS = "no limits where the estimate is 0 or 1"
 LIMIT_NOT_REACHED = "a limit is not reached"
-NOT_COVERED = "the life table covers nobody"
+NOT_FROM_INDEX = "nobody is at risk in the period from index on"
+NO_DEATHS = "no limits before the first death"
 EMPTY_GROUP = "an age group is empty or has nobody left"
 
 
@@ -250,7 +251,8 @@ def net_rows(frame: pd.DataFrame, study: Study) -> Iterator[Row]:
         for estimator in ESTIMATORS:
             curves = {key: net_curve(part, estimator) for key, part in parts.items()}
             for (stratum, level), curve in curves.items():
-                yield from _net_curve_rows(estimator, Slice(outcome, stratum=stratum, level=level), curve, times, study)
+                key = Slice(outcome, stratum=stratum, level=level)
+                yield from _net_curve_rows(estimator, key, curve, parts[stratum, level], times, study)
             yield from _standardised_rows(estimator, outcome, curves, times, study)
         if outcome == "net_survival":
             yield from _crude_rows(parts, times, study)
@@ -274,16 +276,35 @@ def _net_parts(frame: pd.DataFrame, study: Study) -> dict[tuple[str, str], pd.Da
     return {key: parts.get(key, frame.iloc[:0]) for key in wanted}
 
 
-def _net_curve_rows(estimator: str, key: Slice, curve: NetCurve, times: list[float], study: Study) -> Iterator[Row]:
-    unobserved = f"{curve.left_out} left out, observed for no day" if curve.left_out else ""
-    uncovered = f"{curve.uncovered} left out whom the life table does not cover" if curve.uncovered else ""
+def _left_out(part: pd.DataFrame) -> list[str]:
+    """Who of a slice of frame_net_survival says nothing, and why."""
+    said = {0: "observed for no day", -1: "whom the life table does not cover"}
+    people = {day: int(part.loc[part["day"] == day, "n"].sum()) for day in said}
+    return [f"{people[day]} left out {why}" for day, why in said.items() if people[day]]
+
+
+def _why_no_net(part: pd.DataFrame) -> str:
+    days = part.loc[part["day"] > 0, "day"]
+    if days.empty:
+        return NOBODY
+    return BEYOND if days.min() == 1 else NOT_FROM_INDEX
+
+
+def _net_reason(part: pd.DataFrame, point: Point) -> str:
+    reason = ""
+    if math.isnan(point.estimate):
+        reason = _why_no_net(part)
+    elif math.isnan(point.lower):
+        reason = NO_DEATHS
+    return "; ".join(filter(None, [reason, *_left_out(part)]))
+
+
+def _net_curve_rows(
+    estimator: str, key: Slice, curve: NetCurve, part: pd.DataFrame, times: list[float], study: Study
+) -> Iterator[Row]:
     for time in times:
         point = curve.at(time, study.survival.level)
-        reason = ""
-        if math.isnan(point.estimate):
-            reason = BEYOND if curve.n else NOT_COVERED if curve.uncovered else NOBODY
-        reason = "; ".join(filter(None, [reason, *((unobserved, uncovered) if curve.n else ())]))
-        yield _row(estimator, key, time, point, curve.n, curve.events, reason)
+        yield _row(estimator, key, time, point, curve.n, curve.events, _net_reason(part, point))
 
 
 def _standardised_rows(
@@ -311,9 +332,12 @@ def _standardised_rows(
             in_order = [of_age[label] for label in study.age_groups.labels()]
             key = Slice(outcome, stratum=CROSS.join(others) or ALL, level=rest or ALL)
             n, events = sum(curve.n for curve in in_order), sum(curve.events for curve in in_order)
+            left_out = sum(curve.left_out + curve.uncovered for curve in in_order)
+            beside = f"{left_out} left out, observed for no day or not covered by the life table" if left_out else ""
             for time in times:
                 point = standardised(in_order, weights, time, study.survival.level)
                 reason = EMPTY_GROUP if math.isnan(point.estimate) else ""
+                reason = "; ".join(filter(None, [reason, beside]))
                 name = f"{estimator}_{study.survival.net_standard}"
                 yield _row(name, key, time, point, n, events, reason)
 
@@ -321,15 +345,14 @@ def _standardised_rows(
 def _crude_rows(parts: Mapping[tuple[str, str], pd.DataFrame], times: list[float], study: Study) -> Iterator[Row]:
     for (stratum, level), part in parts.items():
         own = part[part["day"] > 0]
-        n, events = int(own.loc[own["day"] == own["day"].min(), "n"].sum()), int(own["events"].sum())
+        n, events = int(own["entered"].sum()), int(own["events"].sum())
         for outcome, curve in zip(
             ("death_from_the_cancer", "death_from_other_causes"), crude_curves(part), strict=True
         ):
             for time in times:
                 point = curve.at(time, study.survival.level)
-                reason = "" if not math.isnan(point.estimate) else BEYOND if n else NOBODY
                 key = Slice(outcome, stratum=stratum, level=level)
-                yield _row("crude_probability", key, time, point, n, events, reason)
+                yield _row("crude_probability", key, time, point, n, events, _net_reason(part, point))
 
 
 def _expected_rows(frame: pd.DataFrame, study: Study) -> Iterator[Row]:

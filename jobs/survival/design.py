@@ -19,6 +19,7 @@ NOBODY = "nobody has this level"
 NO_EVENT = "nobody with this level has the event"
 ALL_EVENTS = "everybody with this level has the event"
 COLLINEAR = "follows from the other covariates"
+UNINFORMED = "does not differ among those at risk when the event happens"
 SEPARATED = "separates those with the event from those without"
 COLLINEAR_MARGIN = 1e-9
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from jobs.survival.risk import usable
+from jobs.survival.risk import risk_sets, usable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,19 +97,23 @@ def kaplan_meier(frame: pd.DataFrame, level: float, causes: Collection[int] = (1
     if counted.empty:
         return Curve.of_nobody(left_out)
 
-    from lifelines import KaplanMeierFitter
+    if (counted["entry_day"] != 0).any():
+        # lifelines counts those who enter on a day among those at risk on it, and stops where nobody is left early.
+        sets = risk_sets(counted, list(causes))
+        days, at_risk, events = sets.days, sets.at_risk, sets.events.sum(axis=1)
+        estimate = np.cumprod(1 - events / at_risk)
+    else:
+        from lifelines import KaplanMeierFitter
 
-    # lifelines counts those who enter on a day among those at risk on it; half a day later they are not.
-    late = counted["entry_day"].to_numpy() + 0.5 if (counted["entry_day"] != 0).any() else None
-    fitter = KaplanMeierFitter().fit(
-        counted["day"].to_numpy(),
-        counted["cause"].isin(list(causes)).to_numpy(),
-        entry=late,
-        weights=counted["n"].to_numpy(),
-    )
-    table = fitter.event_table[fitter.event_table["removed"] > 0]  # without lifelines' own row for day 0, and entries
-    estimate = fitter.survival_function_["KM_estimate"].reindex(table.index).to_numpy(float)
-    at_risk, events = table["at_risk"].to_numpy(np.int64), table["observed"].to_numpy(np.int64)
+        fitter = KaplanMeierFitter().fit(
+            counted["day"].to_numpy(),
+            counted["cause"].isin(list(causes)).to_numpy(),
+            weights=counted["n"].to_numpy(),
+        )
+        table = fitter.event_table[fitter.event_table["removed"] > 0]  # without lifelines' own row for day 0
+        days, estimate = table.index.to_numpy(float), fitter.survival_function_["KM_estimate"]
+        estimate = estimate.reindex(table.index).to_numpy(float)
+        at_risk, events = table["at_risk"].to_numpy(np.int64), table["observed"].to_numpy(np.int64)
     survivors = at_risk - events
     estimate = np.where(np.cumsum(survivors == 0) > 0, 0.0, estimate)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -121,7 +125,7 @@ def kaplan_meier(frame: pd.DataFrame, level: float, causes: Collection[int] = (1
         upper = np.where(is_inside, np.exp(-np.exp(np.log(-np.log(estimate)) + spread)), np.nan)
         se = np.where(estimate > 0, estimate * log_se, np.nan)
     return Curve(
-        table.index.to_numpy(float), at_risk, events, estimate, se, lower, upper, int(counted["n"].sum()), left_out,
+        days, at_risk, events, estimate, se, lower, upper, int(counted["n"].sum()), left_out,
         is_settled=bool(estimate[-1] == 0),
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Floats = npt.NDArray[np.float64]
+SINGULAR = 1e-9
 
 
 @dataclass(frozen=True)
@@ -59,15 +60,19 @@ def log_rank(groups: Mapping[str, Mapping[str, pd.DataFrame]], causes: tuple[int
 
 
 def chi_squared(excess: Floats, variance: Floats, counts: npt.NDArray[np.bool_], n: int, events: int) -> ChiSquared:
-    """The test that sums over groups are chance, of those that `counts`; they add up to 0, so one is spare."""
+    """The test that sums over groups are chance, of those that `counts`.
+
+    They add up to 0, and to 0 within every set of groups that are at risk together, so the degrees of freedom are the
+    rank of the variance.
+    """
     from scipy.stats import chi2
 
     kept = np.flatnonzero(counts)
     if len(kept) < 2:
         return ChiSquared(np.nan, 0, np.nan, n, events, "fewer than two groups with people and events to expect")
-    kept = kept[:-1]
-    try:
-        statistic = float(excess[kept] @ np.linalg.solve(variance[np.ix_(kept, kept)], excess[kept]))
-    except np.linalg.LinAlgError:
-        return ChiSquared(np.nan, len(kept), np.nan, n, events, "the groups are never at risk together")
-    return ChiSquared(statistic, len(kept), float(chi2.sf(statistic, len(kept))), n, events)
+    values, vectors = np.linalg.eigh(variance[np.ix_(kept, kept)])
+    solid = values > SINGULAR * max(values.max(), 0.0)
+    if values.max() <= 0 or not solid.any():
+        return ChiSquared(np.nan, 0, np.nan, n, events, "no event that could have been in another group")
+    statistic = float(((vectors[:, solid].T @ excess[kept]) ** 2 / values[solid]).sum())
+    return ChiSquared(statistic, int(solid.sum()), float(chi2.sf(statistic, int(solid.sum()))), n, events)

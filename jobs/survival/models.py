@@ -13,11 +13,12 @@ import pandas as pd
 
 from jobs.survival.cox import CoxFit, cox
 from jobs.survival.curves import slices
-from jobs.survival.design import Design, Term
+from jobs.survival.design import SEPARATED, Design, Term
 from jobs.survival.levels import levels_of
 from jobs.survival.log_rank import ChiSquared, log_rank
 from jobs.survival.logistic import Estimate, LogisticFit, logistic, odds_ratio, standardised_risk
 from jobs.survival.net import graffeo_test
+from jobs.survival.risk import usable
 from schemas.frames import ALL, CROSS
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ UNDERTREATMENT_COLUMNS = (
 TEST_COLUMNS = ("test", "outcome", "stratum", "within", "statistic", "df", "p_value", "n", "events", "reason")
 FORMED_LATER = "the groups are formed after the clock starts"
 REFERENCE = "reference"
+NO_TEST = "a coefficient without a finite value, or events on too few days"
+NOTHING_TO_TEST = "no level can be estimated"
+OTHERS_SEPARATE = "other covariates separate those with the event from those without"
 
 
 def cox_rows(patterns: pd.DataFrame, study: Study) -> Iterator[Row]:
@@ -47,13 +51,27 @@ def cox_rows(patterns: pd.DataFrame, study: Study) -> Iterator[Row]:
         return
     part = patterns[patterns["model"] == "overall_survival"]
     levels = _levels(part, model.covariates, study)
+    timed = usable(part.rename(columns={"event": "cause"}))[0].rename(columns={"cause": "event"})
     fit = cox(part, levels, model.strata, model.ties, model.time_transform)
     name = f"overall_survival_{model.ties}"
-    for term, about in _terms(part, fit.design, levels, fit.reason):
+    left_out = f"{fit.left_out} left out without a usable time" if fit.left_out else ""
+    for term, about in _terms(timed, fit.design, levels, fit.reason):
         row = {"model": name, "statistic": "hazard_ratio", **about}
         if not about["reason"]:
             row |= _hazard_ratio(fit, term, study.survival.level)
-        yield row
+        yield row | {"reason": "; ".join(filter(None, [about["reason"], left_out]))}
+    whole = ("", "")
+    if whole not in fit.proportionality:
+        why = fit.reason or (NO_TEST if fit.design.terms else NOTHING_TO_TEST)
+        yield {
+            "model": name,
+            "statistic": f"proportional_hazards_{model.time_transform}",
+            "covariate": ALL,
+            "level": ALL,
+            "n": fit.n,
+            "events": fit.events,
+            "reason": why,
+        }
     for term, test in fit.proportionality.items():
         yield {
             "model": name,
@@ -99,12 +117,32 @@ def undertreatment_rows(patterns: pd.DataFrame, study: Study) -> Iterator[Row]:
         part = patterns[patterns["model"] == name]
         levels = _levels(part, model.covariates, study)
         fit = logistic(part, levels)
-        for term, about in _terms(part, fit.design, levels, fit.reason):
+        is_lost = np.zeros(len(part), bool)
+        for (covariate, level), _ in fit.design.left_out.items():
+            is_lost |= (part[covariate] == level).to_numpy()
+        left_out = [
+            f"{n} left out: {covariate} {level}, {fit.design.missing[covariate, level]}"
+            for (covariate, level), n in fit.design.left_out.items()
+        ]
+        why = OTHERS_SEPARATE if fit.reason == SEPARATED else fit.reason
+        for term, about in _terms(part, fit.design, levels, why, part[~is_lost]):
             about |= {"model": name, "denominator": denominator}
+            if fit.reason and about["reason"] == REFERENCE:
+                about["reason"] = why
+            if left_out and about["reason"] in ("", REFERENCE):
+                yield from _with_left_out(fit, term, about, left_out, study)
+                continue
             yield {**about, "statistic": "odds_ratio"} | (
                 {} if about["reason"] else _shown(odds_ratio(fit, term, study.survival.level), is_ratio=True)
             )
             yield from _risk_rows(fit, term, about, study)
+
+
+def _with_left_out(fit: LogisticFit, term: Term, about: Row, left_out: list[str], study: Study) -> Iterator[Row]:
+    """The rows of a level that is estimated without some people, who are named in every one of them."""
+    ratio = {} if about["reason"] else _shown(odds_ratio(fit, term, study.survival.level), is_ratio=True)
+    for row in ({**about, "statistic": "odds_ratio", **ratio}, *_risk_rows(fit, term, about, study)):
+        yield row | {"reason": "; ".join(filter(None, [row["reason"], *left_out]))}
 
 
 def _risk_rows(fit: LogisticFit, term: Term, about: Row, study: Study) -> Iterator[Row]:
@@ -134,13 +172,20 @@ def _levels(patterns: pd.DataFrame, covariates: Iterable[str], study: Study) -> 
 
 
 def _terms(
-    patterns: pd.DataFrame, design: Design, levels: Mapping[str, list[str]], why: str
+    patterns: pd.DataFrame,
+    design: Design,
+    levels: Mapping[str, list[str]],
+    why: str,
+    fitted: pd.DataFrame | None = None,
 ) -> Iterator[tuple[Term, Row]]:
-    """Every level of every covariate: people and events, its reference, and why it has no estimate."""
+    """Every level of every covariate: people and events, its reference, and why it has no estimate. Of a level with one
+    they are those who were `fitted`, if not everybody is."""
     for covariate, named in levels.items():
         reference = design.reference.get(covariate, "")
         for level in named:
-            own = patterns[patterns[covariate] == level]
+            is_missing = (covariate, level) in design.missing
+            among = patterns if fitted is None or is_missing else fitted
+            own = among[among[covariate] == level]
             reason = design.missing.get((covariate, level), "") or (REFERENCE if level == reference else why)
             yield (
                 (covariate, level),

@@ -23,7 +23,7 @@ ESTIMATORS = ("net_survival_pohar_perme", "net_survival_ederer2")
 
 @dataclass(frozen=True)
 class NetCurve:
-    """Net survival on days 1, 2, ... (`estimate`, and `log_se`, the standard error of its logarithm).
+    """Net survival on days 1, 2, ... until nobody is at risk: `estimate`, and `log_se`, the error of its logarithm.
 
     It is not monotone and may exceed 1. `n` people observed for at least a day; `left_out` for none; `uncovered` whom
     the life table says nothing about.
@@ -76,12 +76,20 @@ def _place(days: npt.NDArray[np.int64], at_risk: npt.NDArray[np.int64], time: fl
 
 
 def _on_log_scale(estimate: float, log_se: float, level: float, at_risk: int) -> Point:
+    if log_se == 0:  # nobody has died yet, which is not certainty
+        return Point(estimate, 0.0, np.nan, np.nan, at_risk)
     spread = float(np.exp(NormalDist().inv_cdf((1 + level) / 2) * log_se))
     return Point(estimate, estimate * log_se, estimate / spread, estimate * spread, at_risk)
 
 
 def _observed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[(frame["day"] > 0) & (frame["n"] > 0)].sort_values("day")
+
+
+def _without_gap(observed: pd.DataFrame) -> pd.DataFrame:
+    """Until the first day on which nobody is at risk: what comes after is conditional on having lived until then."""
+    days = observed["day"].to_numpy()
+    return observed[days == np.arange(1, len(days) + 1)]
 
 
 def net_curve(frame: pd.DataFrame, estimator: str) -> NetCurve:
@@ -96,7 +104,7 @@ def net_curve(frame: pd.DataFrame, estimator: str) -> NetCurve:
     if estimator not in ESTIMATORS:
         raise ValueError(f"{estimator} is none of {', '.join(ESTIMATORS)}")
     left_out, uncovered = (int(frame.loc[frame["day"] == day, "n"].sum()) for day in (0, -1))
-    observed = _observed(frame)
+    observed = _without_gap(_observed(frame))
     days = observed["day"].to_numpy(np.int64)
     if not len(days):
         none = np.empty(0)
@@ -110,14 +118,15 @@ def net_curve(frame: pd.DataFrame, estimator: str) -> NetCurve:
         variance = sums["w2_events"] / sums["w"] ** 2
     else:
         expected = np.cumsum(observed["hazard"].to_numpy(float) / n)
-        enter_late = (n[1:] > n[:-1]).any()
-        leave = np.flatnonzero(np.append(n[:-1] > n[1:], True)) if not enter_late else np.arange(len(n))
+        entered = observed["entered"].to_numpy(float)
+        leave = np.flatnonzero(np.append(n[:-1] > n[1:] - entered[1:], True))
+        leave = leave if not entered[1:].any() else np.arange(len(n))
         increment = np.zeros(len(n))
         increment[leave] = events[leave] / n[leave] - np.diff(expected[leave], prepend=0.0)
         variance = events / n**2
-    entered = int(n[0] + np.maximum(n[1:] - n[:-1], 0).sum())
+    people = int(observed["entered"].sum())
     return NetCurve(
-        days, np.cumprod(1 - increment), np.sqrt(np.cumsum(variance)), n.astype(np.int64), entered, int(events.sum()),
+        days, np.cumprod(1 - increment), np.sqrt(np.cumsum(variance)), n.astype(np.int64), people, int(events.sum()),
         left_out, uncovered,
     )  # fmt: skip
 
@@ -128,7 +137,7 @@ def crude_curves(frame: pd.DataFrame) -> tuple[CrudeCurve, CrudeCurve]:
     Sums of S(u-) times the day's excess hazard, and times the population's, with S the observed survival; their
     variance is that of R's cmp.rel, to which the population's hazard is known.
     """
-    observed = _observed(frame)
+    observed = _without_gap(_observed(frame))
     days = observed["day"].to_numpy(np.int64)
     n, events, hazard = (observed[name].to_numpy(float) for name in ("n", "events", "hazard"))
     survival = np.cumprod(1 - events / n)
@@ -176,7 +185,7 @@ def graffeo_test(groups: Mapping[str, pd.DataFrame]) -> ChiSquared:
 
     frames = {name: _observed(frame).set_index("day") for name, frame in groups.items()}
     frames = {name: frame for name, frame in sorted(frames.items()) if len(frame)}
-    people = sum(int(frame["n"].iloc[0]) for frame in frames.values())
+    people = sum(int(frame["entered"].sum()) for frame in frames.values())
     events = sum(int(frame["events"].sum()) for frame in frames.values())
     if len(frames) < 2:
         return chi_squared(np.zeros(0), np.zeros((0, 0)), np.zeros(0, bool), people, events)

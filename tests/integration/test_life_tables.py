@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
@@ -67,11 +68,39 @@ def test_rates_of_the_human_mortality_database_become_probabilities(spark: Spark
 
 
 def test_a_rate_is_the_hazard_again_and_last_ages_hold(spark: SparkSession, tmp_path: Path) -> None:
-    text = HMD.replace("-0.000190", "0.000190").replace("110+", "2   ")
+    lines = [f"2011 {age} {0.001 * (age + 1):.6f} {0.002 if age < 110 else '.'} 1" for age in range(110)]
+    text = HMD.splitlines()[0] + "\n\nYear Age Female Male Total\n" + "\n".join([*lines, "2011 110+ 1.2 . 1.2"]) + "\n"
     life = LifeTable.of(ingested(spark, tmp_path, "life_table_hmd", text)["table"])
-    assert life.hazard[0, 0, 0] == pytest.approx([0.002 / 365.241, 0.0001 / 365.241, 1.2 / 365.241], rel=1e-12)
-    assert life.hazard[1, 0, 0, 2] == life.hazard[1, 0, 0, 1]
-    assert life.hazard[0, 0, 1, 2] == life.hazard[0, 0, 1, 1]
+    assert life.hazard[0, 0, 0, [0, 1, 110]] == pytest.approx(np.array([0.001, 0.002, 1.2]) / 365.241, rel=1e-9)
+    assert life.hazard[1, 0, 0, 110] == life.hazard[1, 0, 0, 109]
+
+
+def _of_years(**last_age: int) -> pd.DataFrame:
+    """Years whose tables close with certain death at an age of their own."""
+    rows = [
+        ("no", None, sex, int(year[1:]), age, 1.0 if age == last else 0.01 + age / 1000)
+        for sex in ("female", "male") for year, last in last_age.items() for age in range(last + 1)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["country", "region", "sex", "year", "age", "probability_of_death"])
+
+
+def test_years_may_close_at_ages_of_their_own() -> None:
+    life = LifeTable.of(_of_years(y2000=100, y2001=105))
+    assert (life.hazard[:, 0, 0, 99:] == life.hazard[0, 0, 0, 99]).all()
+    assert (life.hazard[:, 0, 1, 104:] == life.hazard[0, 0, 1, 104]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda rows: _of_years(y2000=100, y2001=30), "no row for female, 2001, age 31"),
+        (lambda rows: rows.assign(age=rows["age"] - 1), "an age is not between 0 and 130"),
+        (lambda rows: pd.concat([rows, rows.head(1).assign(probability_of_death=0.5)]), "is there twice"),
+    ],
+)
+def test_tables_that_are_cut_off_or_contradict_themselves(change: Any, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        LifeTable.of(change(_of_years(y2000=100)))
 
 
 def test_probabilities_of_surviving(spark: SparkSession, tmp_path: Path) -> None:

@@ -161,6 +161,14 @@ def _study(**changes: Any) -> Study:
         ({"strata": ["sex x sex"]}, "crosses a variable with itself"),
         ({"strata": ["sex x ag"]}, "no covariate ag"),
         ({"index_periods": [2018, 2015]}, "ascending"),
+        ({"index_periods": [2030]}, "2030 is not between 2013 and 2021"),
+        ({"age_groups": {"from_years": [70, 50]}}, "ascending order"),
+        ({"age_groups": {"from_years": []}}, "at least one"),
+        ({"survival": {"net_period": {"from": "2015-01-01", "until": "2016-01-01"}}}, "needs net_strata"),
+        (
+            {"survival": {"net_strata": [], "net_period": {"from": "1950-01-01", "until": "1951-01-01"}}},
+            "outside the study",
+        ),
         ({"survival": {"net_standard": "icss1", "net_strata": ["age_group"]}}, "has weights for age_groups.from_years"),
         (
             {"survival": {"net_standard": "icss1", "net_strata": ["sex"]}, "age_groups": {"from_years": STANDARD_AGES}},

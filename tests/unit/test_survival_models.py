@@ -12,7 +12,7 @@ from lifelines import AalenJohansenFitter, CoxPHFitter
 
 from jobs.survival.competing_risks import cumulative_incidence
 from jobs.survival.cox import cox
-from jobs.survival.design import ALL_EVENTS, COLLINEAR, NO_EVENT, NOBODY, SEPARATED
+from jobs.survival.design import ALL_EVENTS, COLLINEAR, NO_EVENT, NOBODY, SEPARATED, UNINFORMED
 from jobs.survival.kaplan_meier import kaplan_meier, quantile, restricted_mean
 from jobs.survival.log_rank import log_rank
 from jobs.survival.logistic import logistic, odds_ratio, standardised_risk
@@ -240,6 +240,62 @@ def test_cox_of_separated_people_goes_on() -> None:
     assert fit.design.missing == {("when", "late"): SEPARATED}
     within = cox(rows, {"other": ["a", "b"]}, strata=("when",))
     np.testing.assert_allclose(fit.coefficients, within.coefficients, atol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_cox_of_few_people_gives_numbers_or_reasons(seed: int) -> None:
+    """Whatever a handful of people with five covariates and strata say: no crash, and nothing but estimates."""
+    random = np.random.default_rng(seed)
+    people = int(random.integers(4, 60))
+    levels = {name: list("abcd"[: 2 + place % 3]) for place, name in enumerate(("u", "v", "w", "x", "y"))}
+    table = pd.DataFrame({name: random.choice(named, people) for name, named in levels.items()})
+    table = table.assign(s=random.choice(list("pq"), people), entry_day=0, n=1)
+    table = table.assign(day=random.integers(0, 12, people), event=(random.random(people) < 0.4).astype(int))
+    for strata in ((), ("s",)):
+        fit = cox(table, levels, strata)
+        terms = set(fit.design.terms)
+        assert not terms & set(fit.design.missing)
+        if fit.reason:
+            continue
+        assert np.isfinite(fit.coefficients).all()
+        assert (np.sqrt(np.diag(fit.covariance)) < 50).all()
+        everything = {(name, level) for name, named in levels.items() for level in named}
+        assert everything == terms | set(fit.design.missing) | set(fit.design.reference.items())
+        assert all(0 <= test.p_value <= 1 for test in fit.proportionality.values())
+
+
+def test_cox_of_a_level_that_only_an_eventless_stratum_has() -> None:
+    rows = pd.DataFrame(
+        [("A", "2", 8, 1), ("A", "1", 2, 0), ("B", "1", 8, 1)], columns=["x", "s", "day", "event"]
+    ).assign(entry_day=0, n=1)
+    assert cox(rows, {"x": ["A", "B"]}, ("s",)).design.missing == {("x", "B"): UNINFORMED}
+
+
+def test_groups_that_are_never_at_risk_together_have_fewer_degrees_of_freedom() -> None:
+    random = np.random.default_rng(5)
+
+    def group() -> pd.DataFrame:
+        return rows_of(*((int(day), int(cause), 1) for day, cause in zip(
+            random.integers(1, 30, 40), random.integers(0, 2, 40), strict=True)))  # fmt: skip
+
+    apart = {"one": {"a": group(), "b": group()}, "other": {"c": group(), "d": group()}}
+    alone = [log_rank({"": groups}) for groups in apart.values()]
+    together = log_rank(apart)
+    assert together.df == 2
+    assert together.statistic == pytest.approx(sum(test.statistic for test in alone))
+    renamed = {"one": {"d": apart["one"]["a"], "a": apart["one"]["b"]}, "other": {"b": apart["other"]["c"],
+               "c": apart["other"]["d"]}}  # fmt: skip
+    assert log_rank(renamed).statistic == pytest.approx(together.statistic)
+    at_once = log_rank({"": {"a": rows_of((3, 1, 4)), "b": rows_of((3, 1, 2))}})
+    assert (at_once.df, at_once.reason) == (0, "no event that could have been in another group")
+
+
+def test_late_entry_after_everyone_has_left() -> None:
+    """As R: the curve stays at 0 once the few who were there have died."""
+    frame = pd.DataFrame([(0, 2, 1, 1), (2, 8, 1, 2), (3, 10, 0, 2)], columns=["entry_day", "day", "cause", "n"])
+    curve = kaplan_meier(frame, 0.95)
+    assert curve.estimate.tolist() == [0, 0, 0]
+    assert curve.is_settled
 
 
 def test_logistic_is_glm(on_time: pd.DataFrame) -> None:

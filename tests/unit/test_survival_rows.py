@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from jobs.config import Study
-from jobs.survival.curves import EMPTY_GROUP, NOT_COVERED, net_rows, survival_rows
-from jobs.survival.design import NO_EVENT, NOBODY
+from jobs.config import Study, Undertreatment
+from jobs.report.models import hazard_table, untreated_tables
+from jobs.survival.curves import EMPTY_GROUP, NO_DEATHS, NOT_FROM_INDEX, net_rows, survival_rows
+from jobs.survival.curves import NOBODY as NOBODY_SEEN
+from jobs.survival.design import ALL_EVENTS, NO_EVENT, NOBODY
 from jobs.survival.models import FORMED_LATER, REFERENCE, comparison_rows, cox_rows, undertreatment_rows
 from schemas import FRAMES
 from schemas.frames import COVARIATES
@@ -46,7 +49,7 @@ def pattern(model: str, sex: str, kind: str, day: int, event: int, n: int) -> di
 
 
 def net_day(day: int, n: int, events: int = 0, **key: str) -> dict[str, Any]:
-    sums = {name: float(n) for name in ("w", "w_start", "w_end")}
+    sums = {name: float(n) for name in ("w", "w_start", "w_end")} | {"entered": n if day == 1 else 0}
     sums |= {name: n * 1e-5 for name in ("hazard", "w_hazard_start", "w_hazard_end")}
     about = {"outcome": "net_survival", "stratum": "all", "level": "all", **key}
     return {**about, "day": day, "n": n, "events": events, "w_events": events, "w2_events": events, **sums}
@@ -78,7 +81,7 @@ def test_cox_has_every_level() -> None:
 
 def test_models_of_nobody_and_of_no_event_have_their_rows() -> None:
     nobody = pd.DataFrame(cox_rows(PATTERNS.iloc[:0], STUDY))
-    assert set(nobody["reason"]) == {NOBODY}
+    assert set(nobody["reason"]) == {NOBODY, "nobody is observed"}
     calm = pd.DataFrame(cox_rows(PATTERNS.assign(event=0), STUDY)).set_index(["covariate", "level"])["reason"]
     assert (calm["sex", "female"], calm["sex", "male"]) == (REFERENCE, "no event")
     table = pd.DataFrame(undertreatment_rows(PATTERNS, STUDY))
@@ -94,10 +97,42 @@ def test_undertreatment_has_every_statistic_of_every_level() -> None:
     by = table.set_index(["statistic", "level"])
     assert by.loc[("odds_ratio", "male"), "reason"] == NO_EVENT
     assert by.loc[("standardised_risk", "female"), "estimate"] == pytest.approx(0.25)
-    assert by.loc[("standardised_risk", "female"), "reason"] == ""
-    assert by.loc[("risk_ratio", "female"), "reason"] == REFERENCE
+    gone = f"2 left out: sex male, {NO_EVENT}"
+    assert by.loc[("standardised_risk", "female"), "reason"] == gone
+    assert by.loc[("risk_ratio", "female"), "reason"] == f"{REFERENCE}; {gone}"
     assert (by.loc[("odds_ratio", "female"), "n"], by.loc[("odds_ratio", "female"), "events"]) == (40, 10)
     assert len(table) == 8
+
+
+def test_people_of_a_level_without_variation_are_named_where_they_are_missing() -> None:
+    """All of the north are untreated, so they say nothing of age; the old of elsewhere are 40 of 100."""
+    study = STUDY.model_copy(update={"survival": STUDY.survival.model_copy(
+        update={"undertreatment": Undertreatment(covariates=("age_group", "region"))})})  # fmt: skip
+    rows = [("<45", "west", 100, 20), ("75+", "west", 100, 40), ("75+", "north", 200, 200)]
+    patterns = frame(
+        "frame_patterns",
+        *(
+            {"model": "untreated", "age_group": age, "region": region, "event": event, "n": count}
+            for age, region, n, untreated in rows
+            for event, count in ((1, untreated), (0, n - untreated))
+        ),
+    )
+    table = pd.DataFrame(undertreatment_rows(patterns, study)).query("model == 'untreated'")
+    by = table.set_index(["statistic", "covariate", "level"])
+    old = by.loc[("standardised_risk", "age_group", "75+")]
+    assert (old["n"], old["events"], round(old["estimate"], 6)) == (100, 40, 0.4)
+    assert old["reason"] == f"200 left out: region north, {ALL_EVENTS}"
+    north = by.loc[("odds_ratio", "region", "north")]
+    assert (north["n"], north["events"], north["reason"]) == (200, 200, ALL_EVENTS)
+
+
+def test_the_report_of_models_without_a_number() -> None:
+    calm = PATTERNS.assign(event=0)
+    table = hazard_table(calm, STUDY)
+    assert table is not None
+    assert any("not estimable: no event" in cell for row in table.rows for cell in row)
+    assert untreated_tables(calm, STUDY)
+    assert untreated_tables(PATTERNS.assign(event=1), STUDY)
 
 
 def test_comparisons() -> None:
@@ -141,11 +176,22 @@ def test_net_survival_says_who_is_left_out() -> None:
     days = [net_day(day, 9) for day in range(1, 40)]
     table = _net(*days, net_day(0, 2), net_day(-1, 3), net_day(-1, 4, stratum="age_group", level="<45"))
     everyone = table.loc[("net_survival_pohar_perme", "net_survival", "all", "all", 30.4375)]
-    assert everyone["reason"] == (
-        "2 left out, observed for no day; 3 left out whom the life table does not cover"
-    )
+    beside = "2 left out observed for no day; 3 left out whom the life table does not cover"
+    assert everyone["reason"] == f"{NO_DEATHS}; {beside}"
+    assert np.isnan([everyone["lower"], everyone["upper"]]).all()
     young = table.loc[("net_survival_ederer2", "net_survival", "age_group", "<45", 30.4375)]
-    assert (young["n"], young["reason"]) == (0, NOT_COVERED)
+    assert (young["n"], young["reason"]) == (0, f"{NOBODY_SEEN}; 4 left out whom the life table does not cover")
+    crude = table.loc[("crude_probability", "death_from_the_cancer", "age_group", "<45", 30.4375)]
+    assert crude["reason"] == young["reason"]
+
+
+def test_a_period_in_which_nobody_is_followed_from_index_on() -> None:
+    """Survival after a first day of 100 is of those who lived until then, not from index."""
+    late = [net_day(day, 9, outcome="net_survival_period") for day in range(100, 140)]
+    table = _net(*late, *(net_day(day, 9) for day in range(1, 140)))
+    row = table.loc[("net_survival_pohar_perme", "net_survival_period", "all", "all", 121.75)]
+    assert np.isnan(row["estimate"])
+    assert row["reason"] == NOT_FROM_INDEX
 
 
 def test_expected_survival_is_a_mean() -> None:
