@@ -243,3 +243,38 @@ def test_the_tables_edges_hold() -> None:
 def test_a_life_table_with_a_fault_is_refused_with_its_place(change: Any, says: str) -> None:
     with pytest.raises(InputError, match=re.escape(says)):
         LifeTable.of(change(_life_table()))
+
+
+SIRE = FOLDER.parent / "sire"
+
+
+@pytest.fixture(scope="module")
+def sire_frame() -> pd.DataFrame:
+    """Finnish women with rectal cancer, followed with Finland's life table (expected/sire.R)."""
+    people = pd.read_csv(SIRE / "sire.csv.gz").assign(sex="female", stage=0)
+    table = _people(people)
+    levels = [["all", old, late] for old, late in zip(people["old"], people["late"], strict=True)]
+    strata = pa.array([["all", "old", "late"]] * len(people))
+    table = table.set_column(table.schema.get_field_index("strata"), "strata", strata)
+    table = table.set_column(table.schema.get_field_index("levels"), "levels", pa.array(levels))
+    life = pd.read_csv(SIRE / "popmort.csv").assign(country="fi", region=None, sex="female")
+    return frame_of(table, LifeTable.of(life))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_finnish_women_are_as_in_r(sire_frame: pd.DataFrame, estimator: str) -> None:
+    truth = pd.read_csv(SIRE / "expected.csv")
+    truth = truth[truth["estimator"] == estimator]
+    assert truth["stratum"].nunique() == 3
+    for (stratum, level), rows in truth.groupby(["stratum", "level"]):
+        curve = net_curve(_of(sire_frame, stratum, level), estimator)
+        for row in rows.itertuples():
+            point = curve.at(row.time_days, 0.95)
+            assert (point.estimate, point.se) == pytest.approx((row.estimate, row.se), abs=1e-9), row
+
+
+def test_popepi_is_near_on_its_own_breaks(sire_frame: pd.DataFrame) -> None:
+    """popEpi sums over half months and follows ages within them."""
+    curve = net_curve(_of(sire_frame, "all", "all"), ESTIMATORS[0])
+    for row in pd.read_csv(SIRE / "popepi.csv").itertuples():
+        assert curve.at(int(365.241 * row.year), 0.95).estimate == pytest.approx(row.estimate, abs=2e-3)
