@@ -104,11 +104,13 @@ def build_quarantine(annotated: DataFrame, raw: RawTable) -> DataFrame:
     )
 
 
-def build_unknown_codes(accepted: Mapping[str, DataFrame], adapter: Adapter, spark: SparkSession) -> DataFrame:
+def build_unknown_codes(
+    accepted: Mapping[str, DataFrame], adapter: Adapter, site: Site, spark: SparkSession
+) -> DataFrame:
     """One row per raw table x column x code without a meaning in the adapter."""
     parts = [spark.createDataFrame([], TABLES["unknown_codes"].struct())]
     for raw in adapter.raw_tables:
-        for column, known in raw.code_columns.items():
+        for column, known in raw.known_codes(site).items():
             if raw.name in accepted and column in accepted[raw.name].columns:
                 code = F.col(column)
                 strange = accepted[raw.name].where(code.isNotNull() & ~code.isin(*known))
@@ -141,7 +143,7 @@ def ingested_tables(
             conformed=adapter.conform(accepted, site),
             quarantined={name: build_quarantine(frame, raws[name]) for name, frame in annotated.items()},
             ledger=build_ledger(annotated, delivery),
-            unknown_codes=build_unknown_codes(accepted, adapter, spark),
+            unknown_codes=build_unknown_codes(accepted, adapter, site, spark),
         )
     finally:
         for frame in annotated.values():

@@ -41,6 +41,16 @@ class RawTable:
     header_lines: int = 1
     names_columns: bool = True  # whether the first line does; else the file has these columns in this order
     code_columns: Mapping[str, frozenset[str]] = field(default_factory=dict)  # column -> the values with a meaning
+    site_codes: Mapping[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
+    # column -> the key under `adapter` of the site file that replaces the values with a meaning, and those without it
+
+    def known_codes(self, site: Site) -> dict[str, frozenset[str]]:
+        """Column -> the values with a meaning at this site."""
+        replaced = {
+            column: frozenset(str(code) for code in site.adapter.get(key, default))
+            for column, (key, default) in self.site_codes.items()
+        }
+        return {**self.code_columns, **replaced}
 
 
 @dataclass(frozen=True)

@@ -311,6 +311,11 @@ ADAPTER = Adapter(
             id_parts=("S_tumornr",),
             options=TEXT,
             code_columns={"S_met": frozenset(STAGE)},
+            site_codes={
+                "S_basis": ("basis", frozenset(BASIS)),
+                "P_helseregion": ("regions", frozenset(REGION)),
+                **{column: ("receptors", frozenset(RECEPTOR)) for column in ("S_er", "S_pr", "S_her2")},
+            },
         ),
         RawTable(
             name="recurrence",

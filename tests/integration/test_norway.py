@@ -23,8 +23,8 @@ FILES = {
         CANCER,
         "lost;2;19500101;.;20150601;1;1;20120101;C509;85003;0;70;1;1;1",
         "gone;2;19500101;U;20160601;1;1;20120101;C509;85003;0;70;1;1;1",
-        "exact;2;19500101;D;20220305;1;1;20120101;C509;850029;0;70;1;1;1",
-        "both;2;19500101;D;20220305;1;1;20120101;C445;87203;0;70;;;",
+        "exact;2;19500101;D;20220305;7;1;20120101;C509;850029;0;33;1;1;5",
+        "both;2;19500101;D;20220305;8;1;20120101;C445;87203;0;70;;;",
         "alive;2;19500101;B;20221231;1;1;20120101;C773;96803;0;70;;;",
         "alive;2;19500101;B;20221231;1;1;20120202;C773;96803;0;70;;;",
     ],
@@ -48,7 +48,8 @@ def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     for name, lines in FILES.items():
         (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
     inputs = {name: RawInput(path=str(folder / f"{name}.csv")) for name in FILES}
-    site = Site(country="norway", warehouse=str(folder / "warehouse"), inputs=inputs)
+    regions = {"1": "south_east", "8": "islands"}
+    site = Site(country="norway", warehouse=str(folder / "warehouse"), inputs=inputs, adapter={"regions": regions})
     adapter = load_adapter("norway")
     names = {pseudonym_of(name, KEY): name for name in ("lost", "gone", "exact", "both", "alive")}
 
@@ -60,9 +61,18 @@ def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
             table: {names[row.person_id]: row.asDict() for row in done.conformed[table].collect()}
             for table in ("person", "tumour")
         }
+        found["unknown"] = {f"{row.column} {row.code}": row.asDict() for row in done.unknown_codes.collect()}
         for name, frame in done.quarantined.items():
             found[name] = {",".join(row.reasons): row.asDict() for row in frame.collect()}
         return found
+
+
+def test_codes_without_a_meaning_are_listed(delivered: dict[str, dict[str, dict[str, object]]]) -> None:
+    """The region 7, the basis 33 and the result 5 mean nothing here; the site's own region 8 does."""
+    assert {name: row["n"] for name, row in delivered["unknown"].items()} == {
+        "P_helseregion 7": 1, "S_basis 33": 1, "S_her2 5": 1,
+    }  # fmt: skip
+    assert delivered["person"]["both"]["region"] == "islands"
 
 
 def test_single_bad_rows_are_held_back(delivered: dict[str, dict[str, dict[str, object]]]) -> None:
