@@ -143,9 +143,14 @@ def test_the_models_and_competing_events_are_in_the_results(demo: Path) -> None:
     assert cox.groupby("covariate")["n"].sum().eq(715).all()
     assert cox.groupby("covariate")["reason"].agg(lambda reasons: (reasons == "reference").sum()).eq(1).all()
     undertreatment = pd.read_csv(demo / "results" / "undertreatment.csv").query("model == 'untreated'")
-    by = undertreatment[undertreatment["statistic"] == "odds_ratio"].groupby("covariate")
-    assert by["n"].sum().eq(661).all()
-    assert by["events"].sum().eq(182).all()
+    odds = undertreatment[undertreatment["statistic"] == "odds_ratio"]
+    people = odds.groupby("covariate")[["n", "events"]].sum()
+    assert people.loc["age_group"].tolist() == [661, 182]
+    # An age group of which everybody is treated says nothing of the rest, and every row says that it is left out.
+    everyone = people["n"] == 661
+    of_fewer = odds[~odds["covariate"].map(everyone) & odds["estimate"].notna()]
+    assert of_fewer["reason"].str.contains("left out: age_group").all()
+    assert people["n"].max() == 661
 
 
 def test_the_report_says_that_nobody_exists(demo: Path) -> None:
