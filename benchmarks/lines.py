@@ -171,7 +171,7 @@ def compare(spark: SparkSession, folder: Path, people: int, repeats: int, wanted
     """Print the median seconds of every side, taken in turns after one to warm up, and its ratio to Spark's floor."""
     cohort_path, exposure_path, rows = write_exposures(folder, people)
     cohort, exposures = spark.read.parquet(str(cohort_path)), spark.read.parquet(str(exposure_path))
-    partitions = build.partitions_for(rows + people, ROWS_PER_PARTITION)
+    partitions = build.partitions_for(rows + people, ROWS_PER_PARTITION, spark.sparkContext.defaultParallelism)
     sides: dict[str, Callable[[], None]] = {
         "floor": lambda: floor(exposures, partitions),
         "lines_1": lambda: lines(cohort, exposures, _study(1), partitions),

@@ -169,7 +169,8 @@ def _exposures(run: Run) -> Iterator[Tables]:
 @contextmanager
 def _lines(run: Run) -> Iterator[Tables]:
     rows = run.rows.get("exposures", 0) + run.rows.get("cohort", 0)
-    partitions = lines.partitions_for(rows, run.site.line_partition_rows)
+    at_a_time = int(run.spark.conf.get("spark.default.parallelism", "1") or 1)
+    partitions = lines.partitions_for(rows, run.site.line_partition_rows, at_a_time)
     records = lines.build_line_records(run.read("cohort"), run.read("exposures"), run.the_study, partitions).persist()
     try:
         yield {"line_counts": lines.select_line_counts(records), "treatment_lines": lines.select_lines(records)}

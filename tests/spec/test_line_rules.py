@@ -119,6 +119,7 @@ def test_one_exchange_whatever_the_number_of_rule_sets(spark_frames: Callable[[]
 
 def test_partitions() -> None:
     assert [partitions_for(rows, 100) for rows in (0, 1, 100, 101, 1000)] == [1, 1, 1, 2, 10]
+    assert [partitions_for(rows, 100, 2) for rows in (50, 101, 250, 400)] == [1, 2, 4, 4]
 
 
 def _explained(case: Drawn) -> str:
