@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import re
 import sys
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 DEMO_STUDY = "her2_mbc"
 DEMO_PERSONS = 20_000
+COUNTRIES = {"no": "norway"}  # what `synthesize` can make -> its module in jobs/synthetic
 STAGES = ("cohort", "exposures", "lines", "aggregate", "survival", "report")
 
 
@@ -61,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=1, metavar="S", help="default: %(default)s")
 
     synthesize = command("synthesize", "synthetic registers with a table of truth and a site file", site=False)
-    synthesize.add_argument("--country", choices=["no"], required=True, help="whose file shapes")
+    synthesize.add_argument("--country", choices=list(COUNTRIES), required=True, help="whose file shapes")
     synthesize.add_argument("--persons", type=int, default=DEMO_PERSONS, metavar="N", help="default: %(default)s")
     synthesize.add_argument("--seed", type=int, default=1, metavar="S", help="default: %(default)s")
     synthesize.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
@@ -118,11 +120,10 @@ def _run(arguments: argparse.Namespace, first: str, last: str) -> None:
     run_stages(_new_run(arguments, _load_site(arguments)), first, last)
 
 
-def _synthesize(out: Path, persons: int, seed: int) -> None:
-    from jobs.synthetic.norway import write_registers
-
+def _synthesize(country: str, out: Path, persons: int, seed: int) -> None:
+    module = importlib.import_module(f"jobs.synthetic.{COUNTRIES[country]}")
     try:
-        write_registers(out, persons, seed)
+        module.write_registers(out, persons, seed)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
 
@@ -135,7 +136,7 @@ def _demo(arguments: argparse.Namespace) -> None:
 
     out: Path = arguments.out.resolve()
     registers = out / "registers"
-    _synthesize(registers, arguments.persons, arguments.seed)
+    _synthesize("no", registers, arguments.persons, arguments.seed)
     print(f"synthetic registers of {arguments.persons:,} people: {registers}", flush=True)
     site = load_site(registers / "site.yaml")
     site = site.model_copy(update={"warehouse": str(out / "warehouse"), "out": str(out)})
@@ -204,7 +205,7 @@ def _dispatch(arguments: argparse.Namespace) -> None:
     if command == "demo":
         _demo(arguments)
     elif command == "synthesize":
-        _synthesize(arguments.out.resolve(), arguments.persons, arguments.seed)
+        _synthesize(arguments.country, arguments.out.resolve(), arguments.persons, arguments.seed)
         print(f"site file: {arguments.out.resolve() / 'site.yaml'}")
     elif command == "run":
         _run(arguments, "ingest", arguments.until)

@@ -15,6 +15,7 @@ from jobs.config import Site
 from jobs.errors import QualityError
 from jobs.extracts import BESIDE, CORRUPT, LINEAGE, Extract, read_extract
 from jobs.identity import pseudonymise
+from jobs.persons import build_persons
 from jobs.sources.adapter import Adapter, RawTable
 from schemas import TABLES, quarantine
 
@@ -139,8 +140,11 @@ def ingested_tables(
             name: frame.where(~F.col(DUPLICATE) & (F.size("reasons") == 0)).drop("reasons", DUPLICATE)
             for name, frame in annotated.items()
         }
+        conformed = adapter.conform(accepted, site)
+        if "person_claims" in conformed:
+            conformed["person"] = build_persons(conformed.pop("person_claims"))
         yield IngestedTables(
-            conformed=adapter.conform(accepted, site),
+            conformed=conformed,
             quarantined={name: build_quarantine(frame, raws[name]) for name, frame in annotated.items()},
             ledger=build_ledger(annotated, delivery),
             unknown_codes=build_unknown_codes(accepted, adapter, site, spark),

@@ -1,6 +1,6 @@
 """Tables about a delivery and about runs."""
 
-from schemas.contract import PERSON_ID, Column, Table
+from schemas.contract import LINEAGE, PERSON_ID, Column, Table, precision_of
 
 ledger = Table(
     name="ledger",
@@ -62,4 +62,24 @@ runs = Table(
     ),
 )
 
-SITE = {table.name: table for table in (ledger, unknown_codes, runs)}
+person_claims = Table(
+    name="person_claims",
+    layer="site",
+    grain="what one row of a source says of a person; jobs/persons.py makes the table person of it",
+    key=("person_id", "priority", "source_file", "source_row", "delivery"),
+    columns=(
+        PERSON_ID,
+        Column("priority", "int", "rank of the source, the lowest is believed first", nullable=False),
+        Column("sex", "string", "registered sex", codes=("female", "male")),
+        Column("birth_date", "date", "date of birth"),
+        precision_of("birth_date"),
+        Column("death_date", "date", "date of death; known to the month: any day of it"),
+        precision_of("death_date"),
+        Column("emigration_date", "date", "last day as a resident, or last day observed; NULL: resident"),
+        Column("region", "string", "health region of residence"),
+        Column("last_contact", "date", "last day on which the source saw the person alive"),
+        *LINEAGE,
+    ),
+)
+
+SITE = {table.name: table for table in (ledger, unknown_codes, runs, person_claims)}

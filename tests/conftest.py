@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs.session import start_session
-from jobs.synthetic.norway import INTERPRETED
+from jobs.synthetic.registers import INTERPRETED
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jobs.config import Site
 
 
-NO_COUNTRIES = ("adapter", "icdo", "life_table", "parse")
+NO_COUNTRIES = ("adapter", "claims", "icdo", "life_table", "parse", "unpivot")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class Adapter:
     """A country: its raw tables, and how accepted rows of them become conformed tables.
 
     `conform` gets the accepted, deduplicated rows by raw table (only those that the site delivers) and returns
-    conformed tables by name, each with exactly the columns of its contract, in any order.
+    conformed tables by name, each with exactly the columns of its contract, in any order; `person_claims` in the place
+    of `person`.
     """
 
     country: str

@@ -15,6 +15,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.sources.adapter import Adapter, RawTable
+from jobs.sources.claims import claims_of
 from jobs.sources.life_table import PUBLISHED as PUBLISHED_LIFE_TABLES
 from jobs.sources.life_table import conform_life_table
 from jobs.sources.parse import without_repeated_keys
@@ -180,6 +181,7 @@ def _conform(accepted: Mapping[str, DataFrame], site: Site) -> dict[str, DataFra
         if PERSON_ID in table.columns and name != "person":
             frame = frame.join(births, on="person_id", how="left").transform(_not_before_birth, table)
         conformed[name] = _select(table, frame)
+    conformed["person_claims"] = claims_of(conformed.pop("person").withColumn("priority", F.lit(1)))
     return conformed
 
 

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.sources.adapter import Adapter, RawTable
+from jobs.sources.claims import claims_of, seen_in_hospital
 from jobs.sources.icdo import icd10_of
 from jobs.sources.life_table import RAW_TABLES as LIFE_TABLES
 from jobs.sources.life_table import conform_life_table
@@ -24,10 +25,12 @@ from jobs.sources.parse import (
     impossible,
     missing,
     reason,
+    site_codes,
     unknown_code,
     with_reasons,
     without_repeated_keys,
 )
+from jobs.sources.unpivot import unpivoted
 from schemas import TABLES
 
 if TYPE_CHECKING:
@@ -52,10 +55,6 @@ REGION = {"1": "south_east", "2": "west", "3": "central", "4": "north"}
 ATC, NATIONAL = r"^[A-Z]\d{2}[A-Z]{2}\d{2}$", r"^\d[A-Z]{2}\d{2}$"
 
 
-def _codes(site: Site, name: str, default: dict[str, str]) -> dict[str, str]:
-    return {str(code): str(value or "") for code, value in site.adapter.get(name, default).items()}
-
-
 def _death(name: str) -> Column:
     """A date of death; one known to the month is the month's last day."""
     return F.when(compact_precision(name) == "month", F.last_day(compact_date(name))).otherwise(compact_date(name))
@@ -74,7 +73,7 @@ def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
             "death_precision": F.when(is_dead, compact_precision("P_statusdato")),
             # Who was lost to follow-up is observed until then, as who emigrated.
             "emigration_date": F.when(F.col("P_personstatus").isin("U", "."), since),
-            "region": decoded("P_helseregion", _codes(site, "regions", REGION)),
+            "region": decoded("P_helseregion", site_codes(site, "regions", REGION)),
             "reasons": with_reasons(
                 missing("P_fodselsdato"), missing("S_diagnosedato"), missing("P_kjonn"), missing("S_topografiIcdo3"),
                 missing("S_tumornr"), impossible("P_fodselsdato", born), impossible("S_diagnosedato", diagnosed),
@@ -158,53 +157,20 @@ def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:
     )  # fmt: skip
 
 
-def _first_per_person(frame: DataFrame) -> DataFrame:
-    order = Window.partitionBy("person_id").orderBy("priority", "source_file", "source_row")
-    return frame.withColumn("__row", F.row_number().over(order)).where(F.col("__row") == 1).drop("__row")
-
-
-def _person(accepted: Mapping[str, DataFrame]) -> DataFrame:
-    """One row per person: as the cancer registry has them, else as the hospital file has (birth to the year)."""
-    lineage = ["source_file", "source_row", "delivery"]
+def _claims(accepted: Mapping[str, DataFrame]) -> DataFrame:
+    """What the register of deaths, the cancer registry and the hospital file (birth to the year) say of a person."""
     registry = accepted["cancer"].select(
-        "person_id", "sex", "birth_date", compact_precision("P_fodselsdato").alias("birth_date_precision"),
-        "death_date", "death_precision", "emigration_date", "region", *lineage, F.lit(1).alias("priority"),
+        "*", F.lit(1).alias("priority"), compact_precision("P_fodselsdato").alias("birth_date_precision"),
+        F.col("death_precision").alias("death_date_precision"),
     )  # fmt: skip
-    patients = accepted["hospital"].where(F.col("sex").isNotNull() & F.col("birth_date").isNotNull())
-    nothing = F.lit(None).cast("string")
-    patient = patients.select(
-        "person_id", "sex", "birth_date", F.lit("year").alias("birth_date_precision"),
-        F.lit(None).cast("date").alias("death_date"), nothing.alias("death_precision"),
-        F.lit(None).cast("date").alias("emigration_date"), nothing.alias("region"), *lineage,
-        F.lit(2).alias("priority"),
-    )  # fmt: skip
-    everyone = _first_per_person(registry.unionByName(patient))
-    last_contact = accepted["hospital"].groupBy("person_id").agg(F.max("start_date").alias("last_contact"))
-    registered = _first_per_person(
-        accepted["deaths"].select(
-            "person_id", F.col("death_date").alias("registered"),
-            F.col("death_precision").alias("registered_precision"), "source_file", "source_row",
-            F.lit(1).alias("priority"),
-        )
-    ).select("person_id", "registered", "registered_precision")  # fmt: skip
-    # Of two dates the register of deaths is believed, unless the cancer registry's is more exact.
-    exactness = [F.when(F.col(c) == "day", 2).when(F.col(c) == "month", 1).otherwise(0)
-                 for c in ("registered_precision", "death_precision")]  # fmt: skip
-    is_registered = F.col("registered").isNotNull() & (F.col("death_date").isNull() | (exactness[0] >= exactness[1]))
-    died = F.when(is_registered, F.col("registered")).otherwise(F.col("death_date"))
-    precision = F.when(is_registered, F.col("registered_precision")).otherwise(F.col("death_precision"))
-    in_month = F.trunc("last_contact", "month") == F.trunc(died, "month")
-    not_before_contact = F.when((precision == "month") & in_month, F.greatest(died, "last_contact")).otherwise(died)
-    return (
-        everyone.join(registered, "person_id", "left")
-        .join(last_contact, "person_id", "left")
-        .withColumns({"death_date": not_before_contact, "death_date_precision": precision})
-        .select(*TABLES["person"].column_names)
+    deaths = accepted["deaths"].select(
+        "*", F.lit(0).alias("priority"), F.col("death_precision").alias("death_date_precision")
     )
+    return claims_of(registry, deaths, seen_in_hospital(accepted["hospital"], priority=2, birth_precision="year"))
 
 
 def _tumour(cancer: DataFrame, site: Site) -> DataFrame:
-    receptors = _codes(site, "receptors", RECEPTOR)
+    receptors = site_codes(site, "receptors", RECEPTOR)
     # A grade may follow the behaviour.
     morphology = F.regexp_replace("S_morfologiIcdo3", r"^(\d{4})/?(\d)\d?$", "$1/$2")
     tumours = cancer.select(
@@ -218,7 +184,7 @@ def _tumour(cancer: DataFrame, site: Site) -> DataFrame:
         decoded("S_er", receptors).alias("er"),
         decoded("S_pr", receptors).alias("pr"),
         decoded("S_her2", receptors).alias("her2"),
-        decoded("S_basis", _codes(site, "basis", BASIS)).alias("basis"),
+        decoded("S_basis", site_codes(site, "basis", BASIS)).alias("basis"),
         "source_file",
         "source_row",
         "delivery",
@@ -233,19 +199,9 @@ def _recurrence(rows: DataFrame) -> DataFrame:
     ).select(*TABLES["recurrence"].column_names)  # fmt: skip
 
 
-def _unpivoted(rows: DataFrame, prefixes: tuple[str, ...]) -> DataFrame:
-    """One row per filled cell of the columns with these prefixes: `cell_column`, `cell`."""
-    columns = [column for column in rows.columns if column.startswith(prefixes)]
-    cells = F.array(*[F.struct(F.lit(c).alias("cell_column"), F.upper(c).alias("cell")) for c in columns])
-    if not columns:
-        cells = cells.cast("array<struct<cell_column:string,cell:string>>")
-    filled = F.filter(cells, lambda cell: cell["cell"].isNotNull())
-    return rows.withColumn("__cell", F.explode(filled)).select("*", "__cell.*").drop("__cell", *columns)
-
-
 def _hospital_diagnosis(hospital: DataFrame) -> DataFrame:
     position = F.when(F.col("cell_column") == "tilstand_1_1", "main").otherwise("secondary")
-    diagnoses = _unpivoted(hospital, ("tilstand_",)).select(
+    diagnoses = unpivoted(hospital, ("tilstand_",)).select(
         "person_id", "contact_id", "start_date", "end_date", F.regexp_replace("cell", r"\W", "").alias("icd10"),
         position.alias("position"), "source_file", "source_row", "delivery",
     )  # fmt: skip
@@ -258,7 +214,7 @@ def _hospital_drug(hospital: DataFrame) -> DataFrame:
     routes = F.coalesce(*[decoded(column, ROUTE) for column in procedures], F.lit("unspecified"))
     system = F.when(F.col("cell").rlike(ATC), "atc").when(F.col("cell").rlike(NATIONAL), "national")
     drugs = (
-        _unpivoted(hospital.withColumn("route", routes), ("ncmp_", "cyto_", "ncsp_"))
+        unpivoted(hospital.withColumn("route", routes), ("ncmp_", "cyto_", "ncsp_"))
         .withColumn("code_system", system)
         .where(F.col("code_system").isNotNull())
         .select(
@@ -283,7 +239,7 @@ def _dispensing(accepted: Mapping[str, DataFrame]) -> DataFrame:
 
 def _conform(accepted: Mapping[str, DataFrame], site: Site) -> dict[str, DataFrame]:
     return {
-        "person": _person(accepted),
+        "person_claims": _claims(accepted),
         "tumour": _tumour(accepted["cancer"], site),
         "recurrence": _recurrence(accepted["recurrence"]),
         "dispensing": _dispensing(accepted),

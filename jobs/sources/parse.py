@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+if TYPE_CHECKING:
+    from jobs.config import Site
+
 EARLIEST = "1850-01-01"
+# Unknown parts of a date: 00, 99, 0000.
+PARTIAL = r"^(\d{4})-?(\d{2})?-?(\d{2})?$"
 
 
 def compact_date(name: str) -> Column:
@@ -27,6 +33,34 @@ def compact_precision(name: str) -> Column:
     return F.when(size == 8, "day").when(size == 6, "month").when(size == 4, "year")
 
 
+def partial_date(name: str) -> Column:
+    """YYYY, YYYYMM or YYYYMMDD, with or without dashes, where 00 or 99 stands for an unknown month or day: what is
+    known to the month as the 15th, to the year as 1 July; NULL for anything else."""
+    year, month, day = _parts(name)
+    whole = F.when(month.isNull(), F.concat(year, F.lit("0701"))).otherwise(
+        F.concat(year, month, F.coalesce(day, F.lit("15")))
+    )
+    return F.when(_is_partial(name), F.try_to_date(whole, "yyyyMMdd"))
+
+
+def partial_precision(name: str) -> Column:
+    """day, month or year: what of a `partial_date` is known; NULL where it is none."""
+    _, month, day = _parts(name)
+    known_to = F.when(month.isNull(), "year").when(day.isNull(), "month").otherwise("day")
+    return F.when(partial_date(name).isNotNull(), known_to)
+
+
+def _is_partial(name: str) -> Column:
+    return F.col(name).rlike(PARTIAL) & ~F.startswith(F.col(name), F.lit("0000"))
+
+
+def _parts(name: str) -> tuple[Column, Column, Column]:
+    """Year, month, day as text; NULL where unknown, and a day without a month is unknown too."""
+    year, month, day = (F.regexp_extract(name, PARTIAL, place) for place in (1, 2, 3))
+    month = F.when(~month.isin("", "00", "99"), month)
+    return year, month, F.when(month.isNotNull() & ~day.isin("", "00", "99"), day)
+
+
 def reason(condition: Column, code: str) -> Column:
     """The reason's code where the condition holds, NULL where it does not or cannot be told."""
     return F.when(F.coalesce(condition, F.lit(False)), F.lit(code))
@@ -43,12 +77,17 @@ def missing(name: str) -> Column:
     return reason(F.col(name).isNull(), f"missing:{name}")
 
 
-def unknown_code(name: str, known: dict[str, str]) -> Column:
+def unknown_code(name: str, known: Mapping[str, str]) -> Column:
     """A code without a meaning."""
     return reason(F.col(name).isNotNull() & ~F.col(name).isin(*known), f"unknown_code:{name}")
 
 
-def decoded(name: str, meaning: dict[str, str]) -> Column:
+def site_codes(site: Site, key: str, default: Mapping[str, str]) -> dict[str, str]:
+    """The meaning of codes: the site file's under `adapter`, else the adapter's own."""
+    return {str(code): str(value or "") for code, value in site.adapter.get(key, default).items()}
+
+
+def decoded(name: str, meaning: Mapping[str, str]) -> Column:
     """The meaning of each code; NULL for others and for codes that mean nothing."""
     column: Column = F.lit(None).cast("string")
     for code, value in meaning.items():

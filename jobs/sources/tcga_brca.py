@@ -27,6 +27,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.sources.adapter import Adapter, RawTable
+from jobs.sources.claims import claims_of
 from schemas import TABLES
 
 if TYPE_CHECKING:
@@ -393,7 +394,10 @@ def _conform(accepted: Mapping[str, DataFrame], _: Site) -> dict[str, DataFrame]
     patients = accepted["patient"].drop("death_day").join(_last_days(accepted, events), on="person_id", how="inner")
     day_0 = patients.select("person_id", "day_0", "death_day", "last_day")
     dated_events = None if events is None else events.join(day_0, on="person_id", how="inner")
-    tables = {"person": _persons(patients), "tumour": _tumours(patients, dated_events)}
+    tables = {
+        "person_claims": claims_of(_persons(patients).withColumn("priority", F.lit(1))),
+        "tumour": _tumours(patients, dated_events),
+    }
     if dated_events is not None:
         tables["recurrence"] = _recurrences(dated_events)
     if "drug" in accepted:

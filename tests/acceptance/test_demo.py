@@ -15,7 +15,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs.cli import main
 from jobs.store import CONFORMED_SCHEMA, Store
-from jobs.synthetic.norway import KEY, write_registers
+from jobs.synthetic.norway import write_registers
+from jobs.synthetic.registers import KEY
 
 PERSONS, SEED = 6_000, 7
 
