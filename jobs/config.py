@@ -378,8 +378,12 @@ class Study(Section):
         return {**data, "rule_sets": inherited}
 
 
+DELIVERY = "{delivery}"
+
+
 class RawInput(Section):
-    """One raw table of a site: a file, folder or glob, its format and the reader's options.
+    """One raw table of a site: a file, folder or glob, its format and the reader's options. `{delivery}` in the path
+    stands for the delivery's date, YYYY-MM-DD.
 
     `columns` renames: the adapter's name of a column -> the delivery's.
     """
@@ -391,7 +395,11 @@ class RawInput(Section):
 
 
 class Site(Section):
-    """A site file. Relative paths are relative to the file's folder and are absolute after loading."""
+    """A site file. Relative paths are relative to the file's folder and are absolute after loading.
+
+    `deliveries`: whole, each delivery is all there is and takes the place of the one before; additions, each adds to
+    and corrects those before. `retention_days`: how long the tables' earlier versions can be read.
+    """
 
     name: Name = "site"
     country: Name
@@ -401,6 +409,8 @@ class Site(Section):
     warehouse: str
     out: str = "out"
     inputs: dict[str, RawInput] = Field(min_length=1)
+    deliveries: Literal["whole", "additions"] = "whole"
+    retention_days: Annotated[int, Field(ge=0, le=36_500)] = 30
     life_table: str | None = None
     life_table_country: Annotated[str, Field(pattern="^[a-z]{2}$")] | None = None
     pseudonym_key_env: str = "TREATMENT_LINES_KEY"
@@ -409,6 +419,25 @@ class Site(Section):
     adapter: dict[str, Any] = {}
     spark: dict[str, str] = {}
     line_partition_rows: Annotated[int, Field(ge=1)] = 2_000_000
+
+    @model_validator(mode="after")
+    def _one_folder_a_delivery(self) -> Site:
+        if self.deliveries == "additions":
+            for name, raw in self.inputs.items():
+                if DELIVERY not in raw.path and not name.startswith("life_table"):
+                    raise ValueError(
+                        f"inputs.{name}.path: with deliveries: additions every delivery has files of its own; write "
+                        f"{DELIVERY} where the path has the date"
+                    )
+        return self
+
+    def of_delivery(self, delivery: str) -> Site:
+        """The site with the date in the place of `{delivery}` in its paths."""
+        inputs = {
+            name: raw.model_copy(update={"path": raw.path.replace(DELIVERY, delivery)})
+            for name, raw in self.inputs.items()
+        }
+        return self.model_copy(update={"inputs": inputs})
 
     @field_validator("spark", mode="before")
     @classmethod

@@ -56,8 +56,10 @@ def annotate_rows(rows: DataFrame, raw: RawTable, site: Site, key: bytes) -> Dat
 
 @dataclass(frozen=True)
 class IngestedTables:
-    """What one delivery gives: conformed tables, quarantine by raw table, the ledger and the unknown codes."""
+    """What one delivery gives: what it says of people, conformed tables, quarantine by raw table, the ledger and the
+    unknown codes."""
 
+    claims: DataFrame | None
     conformed: Mapping[str, DataFrame]
     quarantined: Mapping[str, DataFrame]
     ledger: DataFrame
@@ -106,7 +108,7 @@ def build_quarantine(annotated: DataFrame, raw: RawTable) -> DataFrame:
 
 
 def build_unknown_codes(
-    accepted: Mapping[str, DataFrame], adapter: Adapter, site: Site, spark: SparkSession
+    accepted: Mapping[str, DataFrame], adapter: Adapter, site: Site, delivery: str, spark: SparkSession
 ) -> DataFrame:
     """One row per raw table x column x code without a meaning in the adapter."""
     parts = [spark.createDataFrame([], TABLES["unknown_codes"].struct())]
@@ -118,7 +120,13 @@ def build_unknown_codes(
                 parts.append(
                     strange.groupBy(code.alias("code"))
                     .agg(F.count("*").alias("n"))
-                    .select(F.lit(raw.name).alias("raw_table"), F.lit(column).alias("column"), "code", "n")
+                    .select(
+                        F.lit(raw.name).alias("raw_table"),
+                        F.lit(column).alias("column"),
+                        "code",
+                        "n",
+                        F.lit(delivery).alias("delivery"),
+                    )
                 )
     return reduce(DataFrame.unionByName, parts).select(*TABLES["unknown_codes"].column_names)
 
@@ -141,13 +149,15 @@ def ingested_tables(
             for name, frame in annotated.items()
         }
         conformed = adapter.conform(accepted, site)
-        if "person_claims" in conformed:
-            conformed["person"] = build_persons(conformed.pop("person_claims"))
+        claims = conformed.pop("person_claims", None)
+        if claims is not None:
+            conformed["person"] = build_persons(claims)
         yield IngestedTables(
+            claims=claims,
             conformed=conformed,
             quarantined={name: build_quarantine(frame, raws[name]) for name, frame in annotated.items()},
             ledger=build_ledger(annotated, delivery),
-            unknown_codes=build_unknown_codes(accepted, adapter, site, spark),
+            unknown_codes=build_unknown_codes(accepted, adapter, site, delivery, spark),
         )
     finally:
         for frame in annotated.values():

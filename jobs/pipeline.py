@@ -16,12 +16,14 @@ from pyspark.sql import functions as F
 
 from jobs import aggregate, cohort, exposures, ingest
 from jobs.config import Drugs, Site, Study, load_drugs
+from jobs.deliveries import SETTLED, SUPERSEDED, settle
 from jobs.errors import ConfigurationError, InputError, QualityError
 from jobs.extracts import Extract, find_extracts, fingerprint_files
 from jobs.gate import check_table, raise_if_critical
 from jobs.identity import key_check, read_key
 from jobs.lines import build as lines
 from jobs.manifest import Manifest, StageRecord, code_version, fingerprint
+from jobs.persons import build_persons
 from jobs.report.page import render_report
 from jobs.results import MANIFEST, STAMP, STAMP_TEXT, read_manifest, still_there, write_files
 from jobs.sources.adapter import Adapter, load_adapter
@@ -51,6 +53,7 @@ class Run:
     identities: dict[str, str] = field(default_factory=dict)  # table -> identity of the commit of that version
     rows: dict[str, int] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)  # stage -> warnings
+    latest: str = ""  # the last of the deliveries in the tables
 
     @cached_property
     def adapter(self) -> Adapter:
@@ -62,7 +65,7 @@ class Run:
 
     @cached_property
     def extracts(self) -> dict[str, Extract]:
-        return find_extracts(self.session, self.site, self.adapter)
+        return find_extracts(self.session, self.site.of_delivery(self.delivery), self.adapter)
 
     @cached_property
     def spark(self) -> SparkSession:
@@ -70,7 +73,7 @@ class Run:
 
     @cached_property
     def store(self) -> Store:
-        return Store(self.spark, self.site.warehouse)
+        return Store(self.spark, self.site.warehouse, self.site.retention_days)
 
     @cached_property
     def out(self) -> Path:
@@ -84,7 +87,8 @@ class Run:
 
     def schema(self, table: str) -> str:
         """The schema (folder of the warehouse) that owns a table."""
-        of_site = table in CONFORMED or table.startswith("quarantine_") or table in ("ledger", "unknown_codes")
+        of_site = table in (*CONFORMED, "ledger", "unknown_codes", "person_claims")
+        of_site = of_site or table.startswith(("quarantine_", SUPERSEDED))
         return CONFORMED_SCHEMA if of_site or self.study is None else self.study.name
 
     def read(self, table: str) -> DataFrame:
@@ -111,7 +115,9 @@ class Stage:
     depends_on: Callable[[Run], Any]
     tables: Callable[[Run], AbstractContextManager[Tables]]
     reads: Callable[[Run], list[str]]
-    stamp: Callable[[Run], dict[str, str]] = lambda run: {}  # what every commit of the stage also says
+    stamp: Callable[[Run], dict[str, Any]] = lambda run: {}  # what every commit of the stage also says
+    then: Callable[[Run], Tables] = lambda run: {}  # tables made of those that the stage has written
+    adds: Callable[[Run], bool] = lambda run: False  # whether its tables add to the deliveries that are there
 
 
 def _inputs_of_ingest(run: Run) -> Any:
@@ -135,7 +141,14 @@ def _ingest(run: Run) -> Iterator[Tables]:
         ledger = done.ledger.localCheckpoint()
         ingest.ensure_balanced([row.asDict() for row in ledger.collect()])
         quarantined = {f"quarantine_{name}": frame for name, frame in sorted(done.quarantined.items())}
-        yield {**done.conformed, **quarantined, "unknown_codes": done.unknown_codes, "ledger": ledger}
+        claims = {} if done.claims is None else {"person_claims": done.claims}
+        conformed = {name: frame for name, frame in done.conformed.items() if name != "person" or not claims}
+        yield {**claims, **conformed, **quarantined, "unknown_codes": done.unknown_codes, "ledger": ledger}
+
+
+def _persons(run: Run) -> Tables:
+    """The people of all deliveries, from what was written of what each says."""
+    return {"person": build_persons(run.read("person_claims"))} if "person_claims" in run.versions else {}
 
 
 @contextmanager
@@ -241,6 +254,8 @@ TABLE_STAGES = (
         _ingest,
         lambda run: [],
         lambda run: {"key": key_check(read_key(run.site))},
+        _persons,
+        lambda run: run.site.deliveries == "additions",
     ),
     Stage("cohort", "attrition", _cohort_parts, _cohort, _conformed_inputs),
     Stage(
@@ -290,12 +305,37 @@ def _done(stage: Stage, run: Run, wanted: str) -> dict[str, Commit] | None:
     return commits
 
 
+def _known(run: Run, wanted: str) -> dict[str, Commit] | None:
+    """The tables as they were when the run's delivery was the last one, if its files were ingested as they are now;
+    where later ones were there before it, the tables as they are."""
+    marker = TABLE_STAGES[0].marker
+    holding = [
+        commit
+        for commit in run.store.commits(CONFORMED_SCHEMA, marker)
+        if commit.note.get("deliveries", {}).get(run.delivery) == wanted
+    ]
+    if not holding:
+        return None
+    commit = next((one for one in holding if max(one.note["deliveries"]) == run.delivery), holding[0])
+    commits = {marker: commit}
+    for table, version in commit.note["tables"].items():
+        if not run.store.is_whole(CONFORMED_SCHEMA, table, version):
+            raise InputError(
+                f"delivery {run.delivery}: its version of the tables is no longer kept (retention_days: "
+                f"{run.site.retention_days}); run the newest delivery, or ingest this one into another warehouse"
+            )
+        commits[table] = Commit(version, {"fingerprint": commit.fingerprint}, commit.note["rows"][table])
+    run.warnings["ingest"] = list(commit.note["warnings"])
+    run.latest = max(commit.note["deliveries"])
+    return commits
+
+
 def _gate(table: str, run: Run) -> list[str]:
     """Judge a table as written; QualityError for a critical rule, and the table counts as not done. Returns the
     warnings."""
     context = {
         "study": run.study,
-        "delivery": run.delivery,
+        "delivery": max(run.delivery, run.latest),
         "tables": {name: run.read(name) for name in ("person", "tumour", "cohort") if name in run.versions},
     }
     outcomes = check_table(table, run.read(table), context)
@@ -315,25 +355,83 @@ def _has_gate(table: str) -> bool:
     return table in CONFORMED or table in ("cohort", "exposures", "treatment_lines")
 
 
+def _base(stage: Stage, run: Run) -> Commit | None:
+    """The last commit of the stage's marker where the stage adds to what is there, and every table as it was then: a
+    run that did not finish, or failed its gate, leaves nothing behind."""
+    if not stage.adds(run):
+        return None
+    schema = run.schema(stage.marker)
+    base = run.store.newest(schema, stage.marker)
+    if base is None:
+        return None
+    if "tables" not in base.note:
+        base = next((commit for commit in run.store.commits(schema, stage.marker) if "tables" in commit.note), None)
+        if base is None:
+            return None
+        run.store.restore(schema, stage.marker, base.version)
+    for table, version in base.note["tables"].items():
+        newest = run.store.newest(schema, table)
+        if newest is None or newest.version != version:
+            run.store.restore(schema, table, version)
+    return base
+
+
+def _write(
+    stage: Stage, run: Run, table: str, frame: DataFrame, note: Mapping[str, Any], base: Commit | None
+) -> dict[str, Commit]:
+    """Write one table of a stage: all of it, or one delivery of it."""
+    schema, before = run.schema(table), {} if base is None else base.note["tables"]
+    if table == stage.marker and base is not None:
+        return {table: run.store.replace_delivery(schema, table, frame, run.delivery, note)}
+    if table not in before or table in ("person", "life_table"):
+        return {table: run.store.overwrite(schema, table, frame, note)}
+    if table not in SETTLED:
+        return {table: run.store.replace_delivery(schema, table, frame, run.delivery, note)}
+    versions = {}
+    for name in (table, SUPERSEDED + table):
+        newest = run.store.newest(schema, name) if name in before else None
+        if newest is not None:
+            versions[name] = newest.version
+    return settle(run.store, table, frame, run.delivery, versions, note)
+
+
 def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> dict[str, Commit]:
     """Write the stage's tables side by side, then judge them, then write the marker."""
-    note: dict[str, Any] = {"fingerprint": fingerprint(made_of), **stage.stamp(run)}
+    wanted = fingerprint(made_of)
+    note: dict[str, Any] = {"fingerprint": wanted, **stage.stamp(run)}
+    base = _base(stage, run)
+    if base is not None:
+        run.latest = max(run.delivery, *base.note["deliveries"])
 
-    def write(table: str, frame: DataFrame, note: Mapping[str, Any]) -> Commit:
+    def write(table: str, frame: DataFrame, note: Mapping[str, Any]) -> dict[str, Commit]:
         lock.ensure_held()
-        commit = run.store.overwrite(run.schema(table), table, frame, note)
-        run.use(table, commit)
-        return commit
+        commits = _write(stage, run, table, frame, note, base)
+        for name, commit in commits.items():
+            rows = commit.rows if base is None else run.store.count(run.schema(name), name, commit.version)
+            commits[name] = Commit(commit.version, commit.note, rows)
+            run.use(name, commits[name])
+        return commits
 
     # Small tables cost Spark's start of a job rather than its work, so several are written at a time.
     with stage.tables(run) as tables, ThreadPoolExecutor(TABLES_AT_A_TIME) as pool:
-        names = [name for name in tables if name != stage.marker]
-        commits = dict(zip(names, pool.map(lambda name: write(name, tables[name], note), names), strict=True))
-        judged = pool.map(lambda name: _gate(name, run), filter(_has_gate, names))
+        first = [name for name in tables if name != stage.marker]
+        written = list(pool.map(lambda name: write(name, tables[name], note), first))
+        more = stage.then(run)
+        written += pool.map(lambda name: write(name, more[name], note), more)
+        commits = {name: commit for one in written for name, commit in one.items()}
+        judged = pool.map(lambda name: _gate(name, run), filter(_has_gate, commits))
         warnings = [warning for of_table in judged for warning in of_table]
         versions = {name: commit.version for name, commit in commits.items()}
+        if base is not None:
+            for table in set(base.note["tables"]) - set(versions):
+                versions[table] = base.note["tables"][table]
+                commits[table] = Commit(versions[table], {"fingerprint": wanted}, base.note["rows"][table])
         marker_note = {**note, **made_of, "tables": versions, "warnings": warnings}
-        commits[stage.marker] = write(stage.marker, tables[stage.marker], marker_note)
+        if stage.name == "ingest":
+            earlier = {} if base is None else base.note["deliveries"]
+            marker_note["deliveries"] = {**earlier, run.delivery: wanted}
+            marker_note["rows"] = {name: commit.rows for name, commit in commits.items()}
+        commits |= write(stage.marker, tables[stage.marker], marker_note)
     run.warnings[stage.name] = warnings
     return commits
 
@@ -352,7 +450,7 @@ def find_or_run(stage: Stage, run: Run, lock: Lock | None) -> StageRecord:
     started = time.monotonic()
     made_of = _made_of(stage, run)
     wanted = fingerprint(made_of)
-    commits = _done(stage, run, wanted)
+    commits = _known(run, wanted) if stage.name == "ingest" else _done(stage, run, wanted)
     outcome = "unchanged"
     if commits is None:
         if lock is None:
@@ -437,7 +535,7 @@ def _record(run: Run, records: list[StageRecord]) -> None:
         for record in records
     ]
     frame = run.spark.createDataFrame(rows, TABLES["runs"].struct())
-    run.store.append(run.schema("runs"), "runs", frame.coalesce(1))
+    run.store.append(run.schema("runs"), "runs", frame.coalesce(1), {})
 
 
 def ensure_followed_by_data(run: Run) -> None:
@@ -479,6 +577,11 @@ def run_stages(run: Run, first: str, last: str) -> Manifest:
             if stage.name in wanted:
                 held = lock if STAGES.index(stage.name) >= STAGES.index(first) else None
                 records.append(find_or_run(stage, run, held))
+                if run.latest > run.delivery and last != "ingest":
+                    raise InputError(
+                        f"delivery {run.delivery} came after that of {run.latest}, and no version of the tables is "
+                        f"without the later one; run --delivery {run.latest}"
+                    )
         if "survival" in wanted:
             _survival(run, records)
         if "report" in wanted:

@@ -6,14 +6,15 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote
 
 from jobs.errors import InputError, WarehouseLockedError
-from schemas import TABLES, Table, quarantine
+from schemas import CONFORMED, TABLES, Table, quarantine
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -43,35 +44,57 @@ class Commit:
 
 
 def contract_of(name: str) -> Table:
-    """The contract of a table by its name; each `quarantine_<raw table>` has the same one."""
-    return quarantine if name.startswith("quarantine_") else TABLES[name]
+    """The contract of a table by its name; each `quarantine_<raw table>` has the same one, and a `superseded_<table>`
+    that of its table."""
+    return quarantine if name.startswith("quarantine_") else TABLES[name.removeprefix("superseded_")]
 
 
 class Store:
     """Delta tables under one warehouse address, addressed by schema (folder) and table name."""
 
-    def __init__(self, spark: SparkSession, warehouse: str) -> None:
+    def __init__(self, spark: SparkSession, warehouse: str, retention_days: int = 30) -> None:
         self.spark = spark
         self.warehouse = warehouse.rstrip("/")
+        self._retention_days = retention_days
 
     def _address(self, schema: str, name: str) -> str:
         return f"delta.`{self.warehouse}/{schema}/{name}`"
 
-    def newest(self, schema: str, name: str) -> Commit | None:
-        """The newest commit, or None where there is no such table."""
+    def commits(self, schema: str, name: str, limit: int | None = None) -> list[Commit]:
+        """The commits that are still in the log, the newest first; none where there is no such table."""
         from pyspark.errors import AnalysisException
 
         if not _is_remote(self.warehouse) and not Path(self.warehouse, schema, name, "_delta_log").is_dir():
-            return None
+            return []
+        few = f" LIMIT {limit}" if limit is not None else ""
         try:
-            history = self.spark.sql(f"DESCRIBE HISTORY {self._address(schema, name)} LIMIT 1").first()
+            history = self.spark.sql(f"DESCRIBE HISTORY {self._address(schema, name)}{few}").collect()
         except AnalysisException:
-            return None
-        if history is None:
-            return None
-        note = json.loads(history["userMetadata"] or "{}")
-        rows = int((history["operationMetrics"] or {}).get("numOutputRows", 0))
-        return Commit(int(history["version"]), note, rows)
+            return []
+        return [
+            Commit(
+                int(row["version"]),
+                json.loads(row["userMetadata"] or "{}"),
+                int((row["operationMetrics"] or {}).get("numOutputRows", 0)),
+            )
+            for row in history
+        ]
+
+    def newest(self, schema: str, name: str) -> Commit | None:
+        """The newest commit, or None where there is no such table."""
+        return next(iter(self.commits(schema, name, limit=1)), None)
+
+    def is_whole(self, schema: str, name: str, version: int) -> bool:
+        """Whether every file of that version is still there; local warehouses only, elsewhere a missing version."""
+        from pyspark.errors import PySparkException
+
+        try:
+            files = self.read(schema, name, version).inputFiles()
+        except (InputError, PySparkException):
+            return False
+        if _is_remote(self.warehouse):
+            return True
+        return all(Path(unquote(file.removeprefix("file:").replace("///", "/"))).is_file() for file in files)
 
     def read(self, schema: str, name: str, version: int) -> DataFrame:
         """The table as of `version`; InputError where it is gone."""
@@ -82,25 +105,68 @@ class Store:
         except AnalysisException:
             raise InputError(f"table {schema}.{name}: version {version} is not there; run its stage again") from None
 
-    def _write(self, schema: str, name: str, frame: DataFrame, mode: Literal["append", "overwrite"], note: str) -> None:
+    def count(self, schema: str, name: str, version: int) -> int:
+        """The rows of a version, from Delta's own statistics."""
+        return self.read(schema, name, version).count()
+
+    def _properties(self, name: str) -> dict[str, str]:
+        kept = f"interval {self._retention_days} days"
+        properties = {"delta.logRetentionDuration": kept, "delta.deletedFileRetentionDuration": kept}
+        if name in CONFORMED or name == "person_claims":
+            # A delivery that changes few rows must not rewrite the files of all others.
+            properties |= {"delta.enableChangeDataFeed": "true", "delta.enableDeletionVectors": "true"}
+        return properties
+
+    def _write(
+        self,
+        schema: str,
+        name: str,
+        frame: DataFrame,
+        mode: Literal["append", "overwrite"],
+        note: Mapping[str, Any],
+        options: Mapping[str, str],
+    ) -> Commit:
         contract = contract_of(name)
         typed = frame.select(*[frame[column.name].cast(column.type) for column in contract.columns])
-        writer = typed.write.format("delta").mode(mode).option("userMetadata", note)
-        if mode == "overwrite":
-            writer = writer.option("overwriteSchema", "true")
-        writer.save(f"{self.warehouse}/{schema}/{name}")
-
-    def overwrite(self, schema: str, name: str, frame: DataFrame, note: Mapping[str, Any]) -> Commit:
-        """Replace the table in one commit that carries `note`, with the stage's fingerprint in it."""
-        self._write(schema, name, frame, "overwrite", json.dumps(note, sort_keys=True))
+        text = json.dumps(note, sort_keys=True)
+        writer = typed.write.format("delta").mode(mode).option("userMetadata", text).options(**options)
+        writer.options(**self._properties(name)).save(f"{self.warehouse}/{schema}/{name}")
         commit = self.newest(schema, name)
         if commit is None or commit.note != note:
             raise WarehouseLockedError(f"table {schema}.{name} was written by somebody else meanwhile; run again")
         return commit
 
-    def append(self, schema: str, name: str, frame: DataFrame) -> None:
+    def overwrite(self, schema: str, name: str, frame: DataFrame, note: Mapping[str, Any]) -> Commit:
+        """Replace the table in one commit that carries `note`, with the stage's fingerprint in it."""
+        return self._write(schema, name, frame, "overwrite", note, {"overwriteSchema": "true"})
+
+    def replace_delivery(
+        self, schema: str, name: str, frame: DataFrame, delivery: str, note: Mapping[str, Any]
+    ) -> Commit:
+        """Replace one delivery's rows by `frame`, all of which are that delivery's, in one commit."""
+        return self._write(schema, name, frame, "overwrite", note, {"replaceWhere": f"delivery = '{delivery}'"})
+
+    def append(self, schema: str, name: str, frame: DataFrame, note: Mapping[str, Any]) -> Commit:
         """Add rows in one commit."""
-        self._write(schema, name, frame, "append", "{}")
+        return self._write(schema, name, frame, "append", note, {})
+
+    def remove(self, schema: str, name: str, rows: DataFrame, identity: Sequence[str]) -> None:
+        """Take rows out by the columns that tell them apart; nothing of them stands in a predicate."""
+        if rows.isEmpty():
+            return
+        view = f"removed_{secrets.token_hex(8)}"
+        rows.select(*identity).createOrReplaceTempView(view)
+        same = " AND ".join(f"t.`{column}` <=> s.`{column}`" for column in identity)
+        try:
+            self.spark.sql(
+                f"MERGE INTO {self._address(schema, name)} t USING {view} s ON {same} WHEN MATCHED THEN DELETE"
+            )
+        finally:
+            self.spark.catalog.dropTempView(view)
+
+    def restore(self, schema: str, name: str, version: int) -> None:
+        """Make the table what it was at `version`, by a new commit."""
+        self.spark.sql(f"RESTORE TABLE {self._address(schema, name)} TO VERSION AS OF {version}")
 
     def schemas(self) -> list[str]:
         """The schemas of the warehouse, sorted; on an object store only the conformed one is known."""

@@ -69,7 +69,7 @@ dispensing = Table(
     name="dispensing",
     layer="conformed",
     grain="one row per dispensing",
-    key=("source_file", "source_row"),
+    key=("delivery", "source_file", "source_row"),
     columns=(
         PERSON_ID,
         Column("dispensed_date", "date", "date on which the pharmacy handed it out", nullable=False),
@@ -124,7 +124,7 @@ biomarker = Table(
     name="biomarker",
     layer="conformed",
     grain="one row per result",
-    key=("source_file", "source_row", "marker", "method"),
+    key=("delivery", "source_file", "source_row", "marker", "method"),
     columns=(
         PERSON_ID,
         Column("tumour_id", "string", "the tumour sampled; NULL: not named", identifies=True),

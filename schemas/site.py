@@ -5,8 +5,8 @@ from schemas.contract import LINEAGE, PERSON_ID, Column, Table, precision_of
 ledger = Table(
     name="ledger",
     layer="site",
-    grain="one row per raw table of the delivery",
-    key=("raw_table",),
+    grain="one row per delivery x raw table",
+    key=("delivery", "raw_table"),
     may_be_empty=False,
     columns=(
         Column("raw_table", "string", "name of the input in the site file", nullable=False),
@@ -21,13 +21,14 @@ ledger = Table(
 unknown_codes = Table(
     name="unknown_codes",
     layer="site",
-    grain="one row per raw table x column x code without a meaning in the adapter",
-    key=("raw_table", "column", "code"),
+    grain="one row per delivery x raw table x column x code without a meaning in the adapter",
+    key=("delivery", "raw_table", "column", "code"),
     columns=(
         Column("raw_table", "string", "name of the input in the site file", nullable=False),
         Column("column", "string", "column of the raw table", nullable=False),
         Column("code", "string", "the code as delivered", nullable=False),
         Column("n", "bigint", "accepted rows with it", nullable=False),
+        Column("delivery", "string", "delivery date, YYYY-MM-DD", nullable=False),
     ),
 )
 
@@ -35,7 +36,7 @@ quarantine = Table(
     name="quarantine",
     layer="site",
     grain="one row per raw row held back",
-    key=("source_file", "source_row"),
+    key=("delivery", "source_file", "source_row"),
     columns=(
         PERSON_ID,
         Column("reasons", "array<string>", "codes of every reason, sorted", nullable=False),

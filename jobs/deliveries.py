@@ -1,0 +1,111 @@
+"""Deliveries that add to each other: a table is what all of them say, whatever order they were ingested in.
+
+A statement that several deliveries make (the same key; where a table has none of its own, the same cells) is the latest
+delivery's. What it supersedes stays in `superseded_<table>`, so that any delivery can be delivered again, corrected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+from pyspark.storagelevel import StorageLevel
+
+from jobs.store import CONFORMED_SCHEMA, Commit, Store
+from schemas import CONFORMED, Table
+from schemas.contract import LINEAGE
+
+SUPERSEDED = "superseded_"
+SETTLED = ("tumour", "recurrence", "dispensing", "hospital_diagnosis", "hospital_drug", "biomarker")
+# Part of what the row says, so that the files of other periods need not be read.
+DATES = {"dispensing": "dispensed_date", "hospital_diagnosis": "start_date", "hospital_drug": "start_date",
+         "biomarker": "sample_date", "recurrence": "event_date"}  # fmt: skip
+LINEAGE_NAMES = tuple(column.name for column in LINEAGE)
+HERE = "__here"  # whether an earlier row stands in the table itself; NULL: a row of this delivery
+
+
+def statement_of(table: Table) -> tuple[str, ...]:
+    """The columns that make two rows the same statement: the key, or every column where the key is the row's place."""
+    if set(table.key) & set(LINEAGE_NAMES):
+        return tuple(name for name in table.column_names if name not in LINEAGE_NAMES)
+    dated = (DATES[table.name],) if table.name in DATES else ()
+    return tuple(dict.fromkeys((*table.key, *dated)))
+
+
+def _statement(table: Table) -> list[Column]:
+    """96 bits of hash: joined and grouped by, where NULL equals NULL."""
+    columns = [F.coalesce(F.col(name).cast("string"), F.lit("\u0000")) for name in statement_of(table)]
+    return [F.xxhash64(*columns).alias("__statement"), F.hash(*columns).alias("__statement_2")]
+
+
+def _within(frame: DataFrame, table: Table, *others: DataFrame) -> DataFrame:
+    """The rows of `frame` from the first to the last day of the others."""
+    if table.name not in DATES:
+        return frame
+    date = DATES[table.name]
+    spans = [other.agg(F.min(date), F.max(date)).collect()[0] for other in others]
+    days = [day for span in spans for day in span if day is not None]
+    return frame.where(F.col(date).between(F.lit(min(days)), F.lit(max(days)))) if days else frame.limit(0)
+
+
+def settle(
+    store: Store, name: str, new: DataFrame, delivery: str, versions: Mapping[str, int], note: Mapping[str, Any]
+) -> dict[str, Commit]:
+    """Let `new`, all rows of one delivery, take the place of what that delivery said before.
+
+    `versions`: of the table and of `superseded_<name>`, where they exist. Returns the commits of both.
+    """
+    table = CONFORMED[name]
+    columns = table.column_names
+    places = {True: name, False: SUPERSEDED + name}
+    stored = [
+        store.read(CONFORMED_SCHEMA, at, versions[at]).withColumn(HERE, F.lit(here))
+        for here, at in places.items()
+        if at in versions
+    ]
+    new = new.select(columns).persist(StorageLevel.MEMORY_AND_DISK)
+    earlier = stored[0] if len(stored) == 1 else stored[0].unionByName(stored[1])
+    own = earlier.where(F.col("delivery") == delivery)
+    marks = ["__statement", "__statement_2"]
+    touched = new.select(*_statement(table)).union(own.select(*_statement(table))).distinct()
+    affected = (
+        _within(earlier, table, new, own)
+        .select("*", *_statement(table))
+        .join(touched, marks, "left_semi")
+        .persist(StorageLevel.MEMORY_AND_DISK)
+    )
+    said = affected.where(F.col("delivery") != delivery).unionByName(
+        new.select("*", F.lit(None).cast("boolean").alias(HERE), *_statement(table))
+    )
+    # The second of two equal rows of one delivery is another dispensing, not the first one again.
+    again = Window.partitionBy(*marks, "delivery").orderBy("source_file", "source_row", *table.key)
+    latest = Window.partitionBy(*marks, "__occurrence").orderBy(F.desc("delivery"))
+    settled = (
+        said.withColumn("__occurrence", F.row_number().over(again))
+        .withColumn("__holds", F.row_number().over(latest) == 1)
+        .persist(StorageLevel.MEMORY_AND_DISK)
+    )
+    holds, here = F.col("__holds"), F.col(HERE)
+    stands, lies = F.coalesce(here, F.lit(False)), F.coalesce(~here, F.lit(False))
+    before = affected.where(F.col("delivery") == delivery)
+    try:
+        identity = (*LINEAGE_NAMES, *(column for column in table.key if column not in LINEAGE_NAMES))
+        superseded = settled.where(~holds & ~lies).select(columns)
+        commits = {}
+        gone = before.where(here).select(columns).unionByName(settled.where(stands & ~holds).select(columns))
+        store.remove(CONFORMED_SCHEMA, name, gone, identity)
+        back = before.where(~here).select(columns).unionByName(settled.where(lies & holds).select(columns))
+        added = settled.where(holds & ~stands).select(columns)
+        commits[name] = store.append(CONFORMED_SCHEMA, name, added, note)
+        lies_there = SUPERSEDED + name
+        if lies_there in versions:
+            store.remove(CONFORMED_SCHEMA, lies_there, back, identity)
+            commits[lies_there] = store.append(CONFORMED_SCHEMA, lies_there, superseded, note)
+        elif not superseded.isEmpty():
+            commits[lies_there] = store.overwrite(CONFORMED_SCHEMA, lies_there, superseded, note)
+        return commits
+    finally:
+        for frame in (new, affected, settled):
+            frame.unpersist()
