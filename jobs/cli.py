@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DEMO_STUDY = "her2_mbc"
 DEMO_PERSONS = 20_000
+NO_DELIVERY = ""  # for what is done to all of them
 COUNTRIES = {"no": "norway"}  # what `synthesize` can make -> its module in jobs/synthetic
 STAGES = ("cohort", "exposures", "lines", "aggregate", "survival", "report")
 
@@ -84,7 +85,15 @@ def _parser() -> argparse.ArgumentParser:
         help="a file with the person's identifier or pseudonym; - reads it",
     )
     explain.add_argument("--rule-set", default="primary", metavar="NAME", help="default: %(default)s")
-    command("status", "what is up to date and what is not")
+    command("status", "what is up to date and what is not, and which deliveries can be read again")
+    command("vacuum", "delete files of versions older than retention_days of the site file")
+    gone = command("erase", "take people out of every table, for good, and prove it")
+    gone.add_argument(
+        "--person-list",
+        required=True,
+        metavar="FILE",
+        help="a file of identifiers as delivered, one a line; - reads it",
+    )
     return parser
 
 
@@ -105,12 +114,12 @@ def _delivery(arguments: argparse.Namespace, site: Site) -> str:
     return site.delivery.isoformat()
 
 
-def _new_run(arguments: argparse.Namespace, site: Site) -> Run:
+def _new_run(arguments: argparse.Namespace, site: Site, delivery: str | None = None) -> Run:
     from jobs.pipeline import Run
     from jobs.session import start_session
 
     study = load_study(arguments.study, tuple(arguments.set)) if getattr(arguments, "study", None) else None
-    delivery = _delivery(arguments, site)
+    delivery = delivery if delivery is not None else _delivery(arguments, site)
     return Run(study, site, delivery, lambda: start_session(site.spark), lambda line: print(line, flush=True))
 
 
@@ -180,16 +189,41 @@ def _explain(arguments: argparse.Namespace) -> None:
     print(explain(*read_person(run, pseudonym), run.the_study, arguments.rule_set))
 
 
-def _one_person(file: str) -> str:
-    """The one identifier in a file or on standard input; what it is never reaches a message."""
+def _lines_of(file: str, argument: str) -> list[str]:
+    """The lines of a file or of standard input that are not empty; what they say never reaches a message."""
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
-        raise InputError("--person-file: cannot be read as UTF-8 text; name a file or -") from None
-    given = text.split()
+        raise InputError(f"{argument}: cannot be read as UTF-8 text; name a file or -") from None
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise InputError(f"{argument}: holds 0 identifiers; write one a line")
+    return lines
+
+
+def _one_person(file: str) -> str:
+    """The one identifier in a file or on standard input; what it is never reaches a message."""
+    given = _lines_of(file, "--person-file")
     if len(given) != 1:
         raise InputError(f"--person-file: holds {len(given)} identifiers; give one")
     return given[0]
+
+
+def _erase(arguments: argparse.Namespace) -> None:
+    from jobs.pipeline import erase_people
+
+    identifiers = _lines_of(arguments.person_list, "--person-list")
+    done = erase_people(_new_run(arguments, _load_site(arguments), NO_DELIVERY), identifiers)
+    print(f"{done.people:,} people are on the list of suppressions; {len(done.tables)} tables were made anew")
+    print(f"proof: none of the {done.files:,} files of the warehouse holds one of their pseudonyms")
+    print("raw files and results are not touched; earlier versions of these tables are gone; run each study again")
+
+
+def _vacuum(arguments: argparse.Namespace) -> None:
+    from jobs.pipeline import vacuum_tables
+
+    for line in vacuum_tables(_new_run(arguments, _load_site(arguments), NO_DELIVERY)):
+        print(line)
 
 
 def _status(arguments: argparse.Namespace) -> None:
@@ -198,6 +232,9 @@ def _status(arguments: argparse.Namespace) -> None:
     run = _new_run(arguments, _load_site(arguments))
     for line in status_lines(run):
         print(line)
+
+
+OF_SITE = {"status": _status, "vacuum": _vacuum, "erase": _erase}
 
 
 def _dispatch(arguments: argparse.Namespace) -> None:
@@ -213,8 +250,8 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         _check(arguments)
     elif command == "explain":
         _explain(arguments)
-    elif command == "status":
-        _status(arguments)
+    elif command in OF_SITE:
+        OF_SITE[command](arguments)
     else:
         _run(arguments, command, command)
 

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
 
 from jobs.config import Site
+from jobs.erasure import mark_suppressed
 from jobs.errors import QualityError
 from jobs.extracts import BESIDE, CORRUPT, LINEAGE, Extract, read_extract
 from jobs.identity import pseudonymise
@@ -20,6 +21,7 @@ from jobs.sources.adapter import Adapter, RawTable
 from schemas import TABLES, quarantine
 
 DUPLICATE = "__duplicate"
+SUPPRESSED = "__suppressed"
 
 
 def _is_damaged(columns: list[str]) -> Column:
@@ -36,13 +38,17 @@ def _mark_duplicates(frame: DataFrame, columns: list[str]) -> DataFrame:
     return frame.withColumn("__cells", cells).withColumn(DUPLICATE, F.row_number().over(earlier) > 1).drop("__cells")
 
 
-def annotate_rows(rows: DataFrame, raw: RawTable, site: Site, key: bytes) -> DataFrame:
-    """Raw rows with pseudonyms, the adapter's typed columns, `reasons` (sorted, empty: accepted) and `__duplicate`."""
+def annotate_rows(
+    rows: DataFrame, raw: RawTable, site: Site, key: bytes, suppressions: DataFrame | None = None
+) -> DataFrame:
+    """Raw rows with pseudonyms, the adapter's typed columns, `reasons` (sorted, empty: accepted), `__duplicate` and
+    `__suppressed` (of an erased person: neither accepted nor held back)."""
     cells = [column for column in rows.columns if column not in (*LINEAGE, BESIDE, CORRUPT)]
     # Rows that differ in a column that is ignored are not the same row.
     marked = _mark_duplicates(rows.withColumn("__damaged", _is_damaged(cells)), [*cells, BESIDE]).drop(BESIDE)
     if raw.id_column is not None:
         marked = pseudonymise(marked, key, raw.id_column, raw.id_parts)
+    marked = mark_suppressed(marked, suppressions if raw.id_column is not None else None, SUPPRESSED)
     annotated = raw.annotate(marked, site)
     general = [
         F.when(F.col(CORRUPT), F.lit("malformed_row")),
@@ -66,19 +72,28 @@ class IngestedTables:
     unknown_codes: DataFrame
 
 
+def is_accepted() -> Column:
+    """Whether an annotated row reaches the conformed tables."""
+    return ~F.col(DUPLICATE) & ~F.col(SUPPRESSED) & (F.size("reasons") == 0)
+
+
+def is_quarantined() -> Column:
+    """Whether an annotated row is held back."""
+    return ~F.col(DUPLICATE) & ~F.col(SUPPRESSED) & (F.size("reasons") > 0)
+
+
 def build_ledger(annotated: Mapping[str, DataFrame], delivery: str) -> DataFrame:
     """One row per raw table: rows in, accepted, quarantined, duplicates."""
-    is_duplicate = F.col(DUPLICATE)
-    is_accepted = ~is_duplicate & (F.size("reasons") == 0)
-    is_quarantined = ~is_duplicate & (F.size("reasons") > 0)
+    is_duplicate = F.col(DUPLICATE) & ~F.col(SUPPRESSED)
     parts = [
         frame.agg(
             F.lit(name).alias("raw_table"),
             F.lit(delivery).alias("delivery"),
             F.count("*").alias("rows_in"),
-            F.count_if(is_accepted).alias("rows_accepted"),
-            F.count_if(is_quarantined).alias("rows_quarantined"),
+            F.count_if(is_accepted()).alias("rows_accepted"),
+            F.count_if(is_quarantined()).alias("rows_quarantined"),
             F.count_if(is_duplicate).alias("rows_duplicate"),
+            F.count_if(F.col(SUPPRESSED)).alias("rows_suppressed"),
         )
         for name, frame in sorted(annotated.items())
     ]
@@ -96,7 +111,7 @@ def build_quarantine(annotated: DataFrame, raw: RawTable) -> DataFrame:
         if column != raw.id_column and (column in delivered or (prefixes and column.startswith(prefixes)))
     ]
     person = F.col("person_id") if raw.id_column is not None else F.lit(None).cast("string")
-    return annotated.where(~F.col(DUPLICATE) & (F.size("reasons") > 0)).select(
+    return annotated.where(is_quarantined()).select(
         person.alias("person_id"),
         "reasons",
         # In a row of too many or too few cells the identifier may stand under any column.
@@ -133,20 +148,26 @@ def build_unknown_codes(
 
 @contextmanager
 def ingested_tables(
-    spark: SparkSession, site: Site, adapter: Adapter, extracts: Mapping[str, Extract], delivery: str, key: bytes
+    spark: SparkSession,
+    site: Site,
+    adapter: Adapter,
+    extracts: Mapping[str, Extract],
+    delivery: str,
+    key: bytes,
+    suppressions: DataFrame | None = None,
 ) -> Iterator[IngestedTables]:
-    """The tables of a delivery; the annotated raw rows are held for as long as the block lasts."""
+    """The tables of a delivery without the people on the list of suppressions; the annotated raw rows are held for as
+    long as the block lasts."""
     raws = {raw.name: raw for raw in adapter.raw_tables}
     annotated = {
-        name: annotate_rows(read_extract(spark, extract, delivery), raws[name], site, key).persist(
+        name: annotate_rows(read_extract(spark, extract, delivery), raws[name], site, key, suppressions).persist(
             StorageLevel.MEMORY_AND_DISK
         )
         for name, extract in extracts.items()
     }
     try:
         accepted = {
-            name: frame.where(~F.col(DUPLICATE) & (F.size("reasons") == 0)).drop("reasons", DUPLICATE)
-            for name, frame in annotated.items()
+            name: frame.where(is_accepted()).drop("reasons", DUPLICATE, SUPPRESSED) for name, frame in annotated.items()
         }
         conformed = adapter.conform(accepted, site)
         claims = conformed.pop("person_claims", None)
@@ -165,8 +186,9 @@ def ingested_tables(
 
 
 def ensure_balanced(rows: list[dict[str, int | str]]) -> None:
-    """QualityError where a raw table's rows in are not its rows accepted, quarantined and duplicate together."""
+    """QualityError where a raw table's rows in are not all accounted for."""
     for row in rows:
-        total = int(row["rows_accepted"]) + int(row["rows_quarantined"]) + int(row["rows_duplicate"])
+        ends = ("rows_accepted", "rows_quarantined", "rows_duplicate", "rows_suppressed")
+        total = sum(int(row[end]) for end in ends)
         if int(row["rows_in"]) != total:
             raise QualityError(f"ledger: {row['raw_table']} has {row['rows_in']} rows in but {total} accounted for")

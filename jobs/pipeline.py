@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -17,10 +17,11 @@ from pyspark.sql import functions as F
 from jobs import aggregate, cohort, exposures, ingest
 from jobs.config import Drugs, Site, Study, load_drugs
 from jobs.deliveries import SETTLED, SUPERSEDED, settle
+from jobs.erasure import Erasure, erase, read_suppressions
 from jobs.errors import ConfigurationError, InputError, QualityError
 from jobs.extracts import Extract, find_extracts, fingerprint_files
 from jobs.gate import check_table, raise_if_critical
-from jobs.identity import key_check, read_key
+from jobs.identity import key_check, pseudonym_of, read_key
 from jobs.lines import build as lines
 from jobs.manifest import Manifest, StageRecord, code_version, fingerprint
 from jobs.persons import build_persons
@@ -29,7 +30,7 @@ from jobs.results import MANIFEST, STAMP, STAMP_TEXT, read_manifest, still_there
 from jobs.sources.adapter import Adapter, load_adapter
 from jobs.store import CONFORMED_SCHEMA, Commit, Lock, Store
 from jobs.survival.tables import csv_bytes, result_tables
-from schemas import CONFORMED, FRAMES, TABLES
+from schemas import CONFORMED, FRAMES, SITE, TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +88,7 @@ class Run:
 
     def schema(self, table: str) -> str:
         """The schema (folder of the warehouse) that owns a table."""
-        of_site = table in (*CONFORMED, "ledger", "unknown_codes", "person_claims")
+        of_site = table in (*CONFORMED, *SITE) and table != "runs"
         of_site = of_site or table.startswith(("quarantine_", SUPERSEDED))
         return CONFORMED_SCHEMA if of_site or self.study is None else self.study.name
 
@@ -137,7 +138,10 @@ def _inputs_of_ingest(run: Run) -> Any:
 @contextmanager
 def _ingest(run: Run) -> Iterator[Tables]:
     key = read_key(run.site)
-    with ingest.ingested_tables(run.spark, run.site, run.adapter, run.extracts, run.delivery, key) as done:
+    suppressions = read_suppressions(run.store)
+    with ingest.ingested_tables(
+        run.spark, run.site, run.adapter, run.extracts, run.delivery, key, suppressions
+    ) as done:
         ledger = done.ledger.localCheckpoint()
         ingest.ensure_balanced([row.asDict() for row in ledger.collect()])
         quarantined = {f"quarantine_{name}": frame for name, frame in sorted(done.quarantined.items())}
@@ -579,8 +583,8 @@ def run_stages(run: Run, first: str, last: str) -> Manifest:
                 records.append(find_or_run(stage, run, held))
                 if run.latest > run.delivery and last != "ingest":
                     raise InputError(
-                        f"delivery {run.delivery} came after that of {run.latest}, and no version of the tables is "
-                        f"without the later one; run --delivery {run.latest}"
+                        f"delivery {run.delivery}: the tables hold the later delivery of {run.latest} too, and no "
+                        f"version without it is kept; run --delivery {run.latest}"
                     )
         if "survival" in wanted:
             _survival(run, records)
@@ -626,6 +630,23 @@ def read_person(run: Run, pseudonym: str) -> tuple[pa.Table, pa.Table]:
     return cohort, exposures
 
 
+def erase_people(run: Run, identifiers: Collection[str]) -> Erasure:
+    """Take people out of the site's tables and those of its studies, for good; see jobs/erasure.py."""
+    key = read_key(run.site)
+    with Lock(run.spark, run.site.warehouse) as lock:
+        ensure_one_key(run)
+        return erase(run.store, [pseudonym_of(one, key) for one in identifiers], lock.ensure_held)
+
+
+def vacuum_tables(run: Run) -> Iterator[str]:
+    """Delete the files of versions older than the site's retention; one line per table."""
+    with Lock(run.spark, run.site.warehouse) as lock:
+        for schema in run.store.schemas():
+            for name in run.store.tables(schema):
+                lock.ensure_held()
+                yield f"{schema}.{name}: {run.store.vacuum(schema, name):,} files deleted"
+
+
 def status_lines(run: Run) -> Iterator[str]:
     """One line per stage of the site and of each study in its warehouse: up to date, or why not."""
     ingest_stage = TABLE_STAGES[0]
@@ -634,6 +655,10 @@ def status_lines(run: Run) -> Iterator[str]:
         yield "ingest: never finished"
         return
     yield f"ingest: {_why_not(marker, _made_of(ingest_stage, run)) or 'up to date'}"
+    yield from _deliveries(run)
+    suppressions = read_suppressions(run.store)
+    if suppressions is not None:
+        yield f"erased: {suppressions.count():,} people; no version from before their erasure can be read"
     for study in run.store.schemas():
         if study == CONFORMED_SCHEMA:
             continue
@@ -644,6 +669,18 @@ def status_lines(run: Run) -> Iterator[str]:
                 continue
             now = {**commit.note, "code": code_version(), "inputs": _newest_versions(run, study, commit)}
             yield f"{study} {stage.name}: {_why_not(commit, now) or 'up to date with its input tables'}"
+
+
+def _deliveries(run: Run) -> Iterator[str]:
+    """One line per delivery: whether the tables can still be read as they were when it was the last one."""
+    commits = [one for one in run.store.commits(CONFORMED_SCHEMA, "ledger") if "deliveries" in one.note]
+    for day in sorted({day for commit in commits for day in commit.note["deliveries"]}):
+        last = next((one for one in commits if max(one.note["deliveries"]) == day), None)
+        if last is None:
+            yield f"delivery {day}: in the tables, not to be read alone"
+            continue
+        whole = all(run.store.is_whole(CONFORMED_SCHEMA, *table) for table in last.note["tables"].items())
+        yield f"delivery {day}: {'can be run' if whole else 'its version of the tables is no longer kept'}"
 
 
 def _newest_versions(run: Run, study: str, commit: Commit) -> dict[str, str | None]:

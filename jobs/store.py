@@ -164,6 +164,44 @@ class Store:
         finally:
             self.spark.catalog.dropTempView(view)
 
+    def write_beside(self, schema: str, name: str, folder: str, frame: DataFrame, note: Mapping[str, Any]) -> None:
+        """Write a table's rows as the first version of a new table in another folder of the schema."""
+        columns = contract_of(name).columns
+        typed = frame.select(*[frame[column.name].cast(column.type) for column in columns])
+        writer = typed.write.format("delta").option("userMetadata", json.dumps(note, sort_keys=True))
+        writer.options(**self._properties(name)).save(f"{self.warehouse}/{schema}/{folder}")
+
+    def forget_cached(self) -> None:
+        """Read logs anew: a folder was exchanged under its name."""
+        jvm: Any = self.spark._jvm
+        jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+        self.spark.catalog.clearCache()
+
+    def tables(self, schema: str) -> list[str]:
+        """The Delta tables of a schema, sorted; on an object store those that a contract names."""
+        if _is_remote(self.warehouse):
+            return sorted(name for name in TABLES if self.newest(schema, name) is not None)
+        folders = Path(self.warehouse, schema).glob("*")
+        return sorted(path.name for path in folders if path.name[0] != "." and (path / "_delta_log").is_dir())
+
+    def vacuum(self, schema: str, name: str) -> int:
+        """Delete files that no version within the retention needs; how many data files there are fewer."""
+        address = self._address(schema, name)
+        # Delta refuses less than a week, and would log the vacuum as a newer version of the table.
+        for key in ("retentionDurationCheck.enabled", "vacuum.logging.enabled"):
+            self.spark.conf.set(f"spark.databricks.delta.{key}", "false")
+        retain = f"RETAIN {24 * self._retention_days} HOURS"
+        if _is_remote(self.warehouse):
+            deleted = self.spark.sql(f"VACUUM {address} {retain} DRY RUN").count()
+            self.spark.sql(f"VACUUM {address} {retain}")
+            return deleted
+        before = self._data_files(schema, name)
+        self.spark.sql(f"VACUUM {address} {retain}")
+        return before - self._data_files(schema, name)
+
+    def _data_files(self, schema: str, name: str) -> int:
+        return sum(1 for _ in Path(self.warehouse, schema, name).rglob("*.parquet"))
+
     def restore(self, schema: str, name: str, version: int) -> None:
         """Make the table what it was at `version`, by a new commit."""
         self.spark.sql(f"RESTORE TABLE {self._address(schema, name)} TO VERSION AS OF {version}")

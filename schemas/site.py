@@ -15,6 +15,7 @@ ledger = Table(
         Column("rows_accepted", "bigint", "rows that reached the conformed tables", nullable=False),
         Column("rows_quarantined", "bigint", "rows held back with their reasons", nullable=False),
         Column("rows_duplicate", "bigint", "exact repetitions of an earlier row", nullable=False),
+        Column("rows_suppressed", "bigint", "rows of people who were erased, kept nowhere", nullable=False),
     ),
 )
 
@@ -83,4 +84,19 @@ person_claims = Table(
     ),
 )
 
-SITE = {table.name: table for table in (ledger, unknown_codes, runs, person_claims)}
+suppressions = Table(
+    name="suppressions",
+    layer="site",
+    grain="one row per erased person",
+    key=("suppression",),
+    columns=(
+        Column(
+            "suppression",
+            "string",
+            "hash of the pseudonym, so that the person is known again and named nowhere",
+            nullable=False,
+        ),
+    ),
+)
+
+SITE = {table.name: table for table in (ledger, unknown_codes, runs, person_claims, suppressions)}

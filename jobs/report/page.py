@@ -391,12 +391,16 @@ def _difference(rules: RuleSet, primary: RuleSet) -> str:
 
 def _ledger(table: pd.DataFrame | None) -> Table:
     rows = []
-    for row in () if table is None else table.itertuples():
-        counts = (row.rows_in, row.rows_accepted, row.rows_quarantined, row.rows_duplicate)
-        rows.append([row.raw_table, *map(count, counts)])
-    columns = [Column("raw table", False), *map(Column, ("rows in", "accepted", "held back", "repeated"))]
+    counts = ["rows_in", "rows_accepted", "rows_quarantined", "rows_duplicate", "rows_suppressed"]
+    if table is not None:
+        for raw_table, part in table.groupby("raw_table"):
+            rows.append([raw_table, *map(count, part[counts].sum())])
+    columns = [Column("raw table", False), *map(Column, ("rows in", "accepted", "held back", "repeated", "erased"))]
     return Table(
-        "Every raw row: accepted, held back with its reasons, or an exact repetition of another.", columns, rows
+        "Every raw row of all deliveries: accepted, held back with its reasons, an exact repetition of another, or of "
+        "an erased person.",
+        columns,
+        rows,
     )
 
 
@@ -404,7 +408,7 @@ def _unknown_codes(table: pd.DataFrame | None) -> Table:
     rows = []
     if table is not None:
         for (raw_table, column), part in table.groupby(["raw_table", "column"]):
-            rows.append([raw_table, column, count(len(part)), count(part["n"].sum())])
+            rows.append([raw_table, column, count(part["code"].nunique()), count(part["n"].sum())])
     columns = [Column("raw table", False), Column("column", False), Column("different codes"), Column("rows")]
     return Table("Codes that the adapter has no meaning for; the table unknown_codes lists them.", columns, rows)
 

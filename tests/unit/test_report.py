@@ -40,8 +40,8 @@ def table(name: str, *rows: tuple[Any, ...]) -> pd.DataFrame:
 
 
 SMALL = {
-    "ledger": table("ledger", ("cases", "2023-01-01", 1234, 1230, 3, 1)),
-    "unknown_codes": table("unknown_codes", ("cases", "stage", "<secret>", 4)),
+    "ledger": table("ledger", ("cases", "2023-01-01", 1234, 1230, 3, 1, 0)),
+    "unknown_codes": table("unknown_codes", ("cases", "stage", "<secret>", 4, "2023-01-01")),
     "unresolved_codes": table(
         "unresolved_codes",
         ("hospital_drug", "atc", "L01XX99", 40, 6),

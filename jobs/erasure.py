@@ -1,0 +1,211 @@
+"""Erasing people: out of every table of a warehouse, past and present, and never in again.
+
+Who is erased stays on a list of suppressions that a later ingest obeys. It holds hashes of pseudonyms, not pseudonyms:
+nothing in the warehouse names an erased person, and still the same person is known again.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from jobs.errors import ConfigurationError, InputError, TreatmentLinesError
+from jobs.manifest import fingerprint
+from jobs.store import CONFORMED_SCHEMA, Commit, Store, contract_of
+
+SUPPRESSIONS = "suppressions"
+MARKER = "ledger"
+PURPOSE = "treatment-lines suppression"
+BESIDE, BEFORE = ".erasing_", ".before_erasing_"
+
+
+def _suppression(person: Column) -> Column:
+    return F.substring(F.sha2(F.concat_ws("\u001f", F.lit(PURPOSE), person), 256), 1, 32)
+
+
+def read_suppressions(store: Store) -> DataFrame | None:
+    """The list of suppressions; None where nobody was ever erased."""
+    newest = store.newest(CONFORMED_SCHEMA, SUPPRESSIONS)
+    return None if newest is None else store.read(CONFORMED_SCHEMA, SUPPRESSIONS, newest.version)
+
+
+def mark_suppressed(rows: DataFrame, suppressions: DataFrame | None, mark: str) -> DataFrame:
+    """`rows` with the boolean column `mark`: the row's person_id is on the list."""
+    if suppressions is None:
+        return rows.withColumn(mark, F.lit(False))
+    listed = suppressions.select(F.col("suppression").alias("__suppression"), F.lit(True).alias("__listed"))
+    joined = rows.withColumn("__suppression", _suppression(F.col("person_id"))).join(
+        F.broadcast(listed), "__suppression", "left"
+    )
+    return joined.withColumn(mark, F.coalesce("__listed", F.lit(False))).drop("__suppression", "__listed")
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """What an erasure did: people on the list, tables made anew, files read as proof."""
+
+    people: int
+    tables: tuple[str, ...]
+    files: int
+
+
+def erase(store: Store, pseudonyms: Collection[str], ensure_held: Callable[[], None]) -> Erasure:
+    """Take the people out of every table of the warehouse, and prove it; InputError on an object store, 1 if the proof
+    fails."""
+    if "://" in store.warehouse:
+        raise ConfigurationError(
+            "erase: a folder cannot be exchanged in one step on an object store; mount the warehouse as a file system"
+        )
+    warehouse = Path(store.warehouse)
+    _recover(warehouse)
+    people = store.spark.createDataFrame([(one,) for one in sorted(set(pseudonyms))], "person_id string")
+    _suppress(store, people)
+    touched, renewed = [], []
+    for schema in store.schemas():
+        for name in store.tables(schema):
+            if "person_id" not in _columns(name) or not _finds(warehouse / schema / name, pseudonyms):
+                continue
+            ensure_held()
+            _renew(store, schema, name, people)
+            touched.append(f"{schema}.{name}")
+            if schema == CONFORMED_SCHEMA:
+                renewed.append(name)
+    if renewed:
+        _rewrite_marker(store, renewed)
+    files = sum(1 for _ in _files(warehouse))
+    left = _finds(warehouse, pseudonyms)
+    if left:
+        raise TreatmentLinesError(f"erase: {left} files still hold an erased person; report this line")
+    return Erasure(len(set(pseudonyms)), tuple(touched), files)
+
+
+def _columns(name: str) -> list[str]:
+    try:
+        return contract_of(name).column_names
+    except KeyError:
+        return []
+
+
+def _suppress(store: Store, people: DataFrame) -> None:
+    fresh = people.select(_suppression(F.col("person_id")).alias("suppression"))
+    listed = read_suppressions(store)
+    everyone = (fresh if listed is None else listed.unionByName(fresh)).distinct().localCheckpoint()
+    store.overwrite(CONFORMED_SCHEMA, SUPPRESSIONS, everyone.coalesce(1), {"fingerprint": secrets.token_hex(16)})
+
+
+def _renewed_fingerprint(commit: Commit) -> str:
+    return fingerprint(["erased", commit.fingerprint, secrets.token_hex(16)])
+
+
+def _renew(store: Store, schema: str, name: str, people: DataFrame) -> None:
+    """The newest rows without the people, in a fresh folder with a fresh log, in the place of the old one."""
+    newest = store.newest(schema, name)
+    if newest is None:
+        raise InputError(f"table {schema}.{name} has no commit that can be read; restore the warehouse")
+    kept = store.read(schema, name, newest.version).join(F.broadcast(people), "person_id", "left_anti")
+    # Derived tables get no fingerprint: they are to be run again.
+    note = {key: value for key, value in newest.note.items() if key == "key"}
+    if schema == CONFORMED_SCHEMA:
+        note["fingerprint"] = _renewed_fingerprint(newest)
+    _exchange(store, schema, name, kept, note)
+
+
+def _exchange(store: Store, schema: str, name: str, rows: DataFrame, note: Mapping[str, Any]) -> None:
+    folder = Path(store.warehouse, schema)
+    store.write_beside(schema, name, BESIDE + name, rows, note)
+    (folder / name).rename(folder / (BEFORE + name))
+    (folder / (BESIDE + name)).rename(folder / name)
+    shutil.rmtree(folder / (BEFORE + name))
+    store.forget_cached()
+
+
+def _rewrite_marker(store: Store, renewed: Iterable[str]) -> None:
+    """The marker names the tables made anew; what was ingested stays known, earlier versions do not."""
+    marker = next((one for one in store.commits(CONFORMED_SCHEMA, MARKER) if "tables" in one.note), None)
+    if marker is None:
+        return
+    note: dict[str, Any] = json.loads(json.dumps(marker.note))
+    note["fingerprint"] = _renewed_fingerprint(marker)
+    for name in renewed:
+        newest = store.newest(CONFORMED_SCHEMA, name)
+        if newest is not None and name in note["tables"]:
+            note["tables"][name] = newest.version
+            note["rows"][name] = store.count(CONFORMED_SCHEMA, name, newest.version)
+    # Its history would name versions of the tables that now are others.
+    _exchange(store, CONFORMED_SCHEMA, MARKER, store.read(CONFORMED_SCHEMA, MARKER, marker.version), note)
+
+
+def _recover(warehouse: Path) -> None:
+    """What an erasure that was interrupted left behind."""
+    for before in warehouse.glob(f"*/{BEFORE}*"):
+        table = before.with_name(before.name.removeprefix(BEFORE))
+        if table.exists():
+            shutil.rmtree(before)
+        else:
+            before.rename(table)
+    for beside in warehouse.glob(f"*/{BESIDE}*"):
+        shutil.rmtree(beside)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _finds(folder: Path, pseudonyms: Iterable[str]) -> int:
+    """How many files below a folder hold one of the pseudonyms: bytes as they are, and every text column of a Parquet
+    file decoded."""
+    wanted = sorted(set(pseudonyms))
+    return sum(1 for path in _files(folder) if _holds(path, wanted))
+
+
+def _holds(path: Path, wanted: list[str]) -> bool:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    content = path.read_bytes()
+    if any(one.encode() in content for one in wanted):
+        return True
+    if not path.name.endswith(".parquet"):
+        return False
+    with pq.ParquetFile(pa.BufferReader(content)) as file:
+        for batch in file.iter_batches(batch_size=200_000):
+            for text in _texts(batch):
+                if pa.types.is_string(text.type) and pc.any(pc.is_in(text, pa.array(wanted))).as_py():
+                    return True
+                # A pseudonym inside a longer text, such as a row kept in quarantine or statistics of a checkpoint.
+                joined = "\n".join(value for value in text.to_pylist() if value is not None and len(value) > 32)
+                if any(one in joined for one in wanted):
+                    return True
+    return False
+
+
+def _texts(batch: Any) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def inside(array: Any) -> Iterator[Any]:
+        kind = array.type
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            yield array.cast(pa.string())
+        elif pa.types.is_dictionary(kind):
+            yield from inside(array.dictionary_decode())
+        elif pa.types.is_struct(kind):
+            for place in range(kind.num_fields):
+                yield from inside(pc.struct_field(array, place))
+        elif pa.types.is_map(kind):
+            yield from inside(array.keys)
+            yield from inside(array.items)
+        elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            yield from inside(array.flatten())
+
+    for column in batch.columns:
+        yield from inside(column)
