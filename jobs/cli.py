@@ -203,7 +203,7 @@ def _lines_of(file: str, argument: str) -> list[str]:
 
 def _one_person(file: str) -> str:
     """The one identifier in a file or on standard input; what it is never reaches a message."""
-    given = _lines_of(file, "--person-file")
+    given = " ".join(_lines_of(file, "--person-file")).split()
     if len(given) != 1:
         raise InputError(f"--person-file: holds {len(given)} identifiers; give one")
     return given[0]

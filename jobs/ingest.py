@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
 
 from jobs.config import Site
+from jobs.delivery_profile import profile_rows
 from jobs.erasure import mark_suppressed
 from jobs.errors import QualityError
 from jobs.extracts import BESIDE, CORRUPT, LINEAGE, Extract, read_extract
@@ -63,9 +64,10 @@ def annotate_rows(
 @dataclass(frozen=True)
 class IngestedTables:
     """What one delivery gives: what it says of people, conformed tables, quarantine by raw table, the ledger and the
-    unknown codes."""
+    unknown codes, and how often each known code stands where."""
 
     claims: DataFrame | None
+    profile: DataFrame
     conformed: Mapping[str, DataFrame]
     quarantined: Mapping[str, DataFrame]
     ledger: DataFrame
@@ -175,6 +177,9 @@ def ingested_tables(
             conformed["person"] = build_persons(claims)
         yield IngestedTables(
             claims=claims,
+            profile=spark.createDataFrame(
+                list(profile_rows(annotated, raws, site, delivery)), TABLES["profile"].struct()
+            ),
             conformed=conformed,
             quarantined={name: build_quarantine(frame, raws[name]) for name, frame in annotated.items()},
             ledger=build_ledger(annotated, delivery),

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +18,15 @@ from jobs import aggregate, cohort, exposures, ingest
 from jobs.config import Drugs, Site, Study, load_drugs
 from jobs.deliveries import SETTLED, SUPERSEDED, settle
 from jobs.erasure import Erasure, erase, read_suppressions
-from jobs.errors import ConfigurationError, InputError, QualityError
+from jobs.errors import ConfigurationError, InputError
 from jobs.extracts import Extract, find_extracts, fingerprint_files
-from jobs.gate import check_table, raise_if_critical
+from jobs.gate import RuleOutcome, check_table, raise_if_critical
 from jobs.identity import key_check, pseudonym_of, read_key
 from jobs.lines import build as lines
 from jobs.manifest import Manifest, StageRecord, code_version, fingerprint
 from jobs.persons import build_persons
 from jobs.report.page import render_report
+from jobs.report.quality import render_quality
 from jobs.results import MANIFEST, STAMP, STAMP_TEXT, read_manifest, still_there, write_files
 from jobs.sources.adapter import Adapter, load_adapter
 from jobs.store import CONFORMED_SCHEMA, Commit, Lock, Store
@@ -54,6 +55,7 @@ class Run:
     identities: dict[str, str] = field(default_factory=dict)  # table -> identity of the commit of that version
     rows: dict[str, int] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)  # stage -> warnings
+    outcomes: dict[str, dict[str, list[RuleOutcome]]] = field(default_factory=dict)  # stage -> table -> rules
     latest: str = ""  # the last of the deliveries in the tables
 
     @cached_property
@@ -147,7 +149,55 @@ def _ingest(run: Run) -> Iterator[Tables]:
         quarantined = {f"quarantine_{name}": frame for name, frame in sorted(done.quarantined.items())}
         claims = {} if done.claims is None else {"person_claims": done.claims}
         conformed = {name: frame for name, frame in done.conformed.items() if name != "person" or not claims}
-        yield {**claims, **conformed, **quarantined, "unknown_codes": done.unknown_codes, "ledger": ledger}
+        counts = {"unknown_codes": done.unknown_codes, "profile": done.profile, "ledger": ledger}
+        try:
+            yield {**claims, **conformed, **quarantined, **counts}
+        finally:
+            if "ingest" in run.outcomes:
+                _quality_page(run, {**counts, "quarantine_reasons": _reasons(run, quarantined)})
+
+
+def _reasons(run: Run, quarantined: Tables) -> DataFrame:
+    """Rows held back by raw table and reason."""
+    parts = [
+        frame.select(F.lit(name.removeprefix("quarantine_")).alias("raw_table"), F.explode("reasons").alias("reason"))
+        for name, frame in quarantined.items()
+    ]
+    nothing = run.spark.createDataFrame([], "raw_table string, reason string")
+    return (
+        reduce(lambda a, b: a.unionByName(b), parts, nothing)
+        .groupBy("raw_table", "reason")
+        .agg(F.count("*").alias("n"))
+    )
+
+
+def _quality_page(run: Run, counts: Tables) -> None:
+    """Write what the delivery looks like, also where a rule refuses it."""
+    now: dict[str, pd.DataFrame] = {name: frame.toPandas() for name, frame in counts.items()}
+    now = {name: table.sort_values(list(table.columns), ignore_index=True) for name, table in now.items()}
+    rules = [
+        {"table": table, **asdict(outcome)} for table, judged in run.outcomes["ingest"].items() for outcome in judged
+    ]
+    unknown = {name: extract.unknown_columns for name, extract in run.extracts.items()}
+    html = render_quality(run.site.name, run.delivery, run.site.synthetic, now, rules, _delivery_before(run), unknown)
+    write_files(run.out, {f"quality/{run.delivery}.html": html.encode()})
+
+
+def _delivery_before(run: Run) -> tuple[str, dict[str, pd.DataFrame]] | None:
+    """The date of the delivery before the run's, and its ledger and profile."""
+    for commit in run.store.commits(CONFORMED_SCHEMA, "ledger"):
+        earlier = [day for day in commit.note.get("deliveries", {}) if day < run.delivery]
+        if not earlier or "profile" not in commit.note["tables"]:
+            continue
+        versions = {"ledger": commit.version, "profile": commit.note["tables"]["profile"]}
+        if not all(run.store.is_whole(CONFORMED_SCHEMA, *one) for one in versions.items()):
+            return None
+        is_before = F.col("delivery") == max(earlier)
+        return max(earlier), {
+            name: run.store.read(CONFORMED_SCHEMA, name, version).where(is_before).toPandas()
+            for name, version in versions.items()
+        }
+    return None
 
 
 def _persons(run: Run) -> Tables:
@@ -334,20 +384,20 @@ def _known(run: Run, wanted: str) -> dict[str, Commit] | None:
     return commits
 
 
-def _gate(table: str, run: Run) -> list[str]:
-    """Judge a table as written; QualityError for a critical rule, and the table counts as not done. Returns the
-    warnings."""
+def _gate(table: str, run: Run) -> list[RuleOutcome]:
+    """Judge a table as written; where a critical rule fails the table counts as not done."""
     context = {
         "study": run.study,
         "delivery": max(run.delivery, run.latest),
         "tables": {name: run.read(name) for name in ("person", "tumour", "cohort") if name in run.versions},
     }
     outcomes = check_table(table, run.read(table), context)
-    try:
-        raise_if_critical(table, outcomes)
-    except QualityError:
+    if any(outcome.severity == "critical" and not outcome.passed for outcome in outcomes):
         run.store.disown(run.schema(table), table)
-        raise
+    return outcomes
+
+
+def _warnings(table: str, outcomes: list[RuleOutcome]) -> list[str]:
     return [
         f"{table}: {outcome.rule} ({outcome.violations:,} of {outcome.rows:,} rows)"
         for outcome in outcomes
@@ -423,8 +473,12 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
         more = stage.then(run)
         written += pool.map(lambda name: write(name, more[name], note), more)
         commits = {name: commit for one in written for name, commit in one.items()}
-        judged = pool.map(lambda name: _gate(name, run), filter(_has_gate, commits))
-        warnings = [warning for of_table in judged for warning in of_table]
+        gated = list(filter(_has_gate, commits))
+        judged = dict(zip(gated, pool.map(lambda name: _gate(name, run), gated), strict=True))
+        run.outcomes[stage.name] = judged
+        for name, outcomes in judged.items():
+            raise_if_critical(name, outcomes)
+        warnings = [warning for name, outcomes in judged.items() for warning in _warnings(name, outcomes)]
         versions = {name: commit.version for name, commit in commits.items()}
         if base is not None:
             for table in set(base.note["tables"]) - set(versions):

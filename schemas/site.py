@@ -99,4 +99,18 @@ suppressions = Table(
     ),
 )
 
-SITE = {table.name: table for table in (ledger, unknown_codes, runs, person_claims, suppressions)}
+profile = Table(
+    name="profile",
+    layer="site",
+    grain="one row per delivery x raw table x column x what stands there",
+    key=("delivery", "raw_table", "column", "code"),
+    columns=(
+        Column("delivery", "string", "delivery date, YYYY-MM-DD", nullable=False),
+        Column("raw_table", "string", "name of the input in the site file", nullable=False),
+        Column("column", "string", "column of the raw table", nullable=False),
+        Column("code", "string", "(empty), a code with a meaning, or (other): codes without one", nullable=False),
+        Column("n", "bigint", "rows read with it", nullable=False),
+    ),
+)
+
+SITE = {table.name: table for table in (ledger, unknown_codes, profile, runs, person_claims, suppressions)}

@@ -70,7 +70,7 @@ def test_every_row_is_accounted_for(spark: SparkSession, tmp_path: Path) -> None
         assert "id" not in done.conformed["people"].columns
     assert ledger == {
         "raw_table": "people", "delivery": "2026-01-01",
-        "rows_in": 8, "rows_accepted": 3, "rows_quarantined": 4, "rows_duplicate": 1,
+        "rows_in": 8, "rows_accepted": 3, "rows_quarantined": 4, "rows_duplicate": 1, "rows_suppressed": 0,
     }  # fmt: skip
     assert set(accepted) == {("people_1.csv", 1), ("people_1.csv", 6), ("people_2.csv", 1)}
     seven = hmac.new(KEY, b"7", hashlib.sha256).hexdigest()[:32]
