@@ -1,0 +1,149 @@
+"""Ingest against the same reading, shuffle, unpivot and write without any rule: python -m benchmarks.ingest ...
+
+Seconds are of the clock; CPU seconds are the engine's and its workers', which other programs on the machine disturb
+less. All sides read the same files in one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+import jobs.pipeline
+from benchmarks.deliveries import ROWS_A_PERSON, site_of, write_delivery
+from jobs.config import Site
+from jobs.pipeline import Run, run_stages
+from jobs.session import start_session
+
+FIRST, SECOND = "2023-06-30", "2023-10-31"
+
+
+def cpu_seconds() -> float:
+    """CPU seconds so far of this process, the engine and its workers (Linux)."""
+    children: dict[int, list[int]] = {}
+    spent: dict[int, float] = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(process.name))
+        spent[int(process.name)] = sum(int(ticks) for ticks in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+    total, waiting = 0.0, [os.getpid()]
+    while waiting:
+        one = waiting.pop()
+        total += spent.get(one, 0.0)
+        waiting += children.get(one, [])
+    return total
+
+
+def plain(spark: SparkSession, folder: Path, target: Path, partitions: int) -> None:
+    """What any ingest needs of Spark: the rows of each person together and in order, a row per code, as Delta."""
+
+    def read(name: str) -> DataFrame:
+        return spark.read.option("header", True).option("sep", ";").csv(f"{folder}/{name}_*.csv")
+
+    def write(rows: DataFrame, person: str, day: str, name: str) -> None:
+        rows.sortWithinPartitions(person, day).write.format("delta").mode("overwrite").save(f"{target}/{name}")
+
+    hospital = read("hospital").repartition(partitions, "lopenr").sortWithinPartitions("lopenr", "inndato").persist()
+    dates = [F.to_date(name, "yyyyMMdd").alias(name) for name in ("inndato", "utdato")]
+    for prefixes in (("tilstand_",), ("ncmp_", "cyto_")):
+        columns = [column for column in hospital.columns if column.startswith(prefixes)]
+        cells = F.filter(F.array(*columns), lambda cell: cell.isNotNull())
+        each = hospital.select("lopenr", *dates, F.explode(cells).alias("code"))
+        each.write.format("delta").mode("overwrite").save(f"{target}/{prefixes[0]}")
+    hospital.unpersist()
+    rows = read("prescriptions").withColumn("Utlevering_Dato", F.to_date("Utlevering_Dato", "yyyyMMdd"))
+    write(rows.repartition(partitions, "Pasient_Lopenummer"), "Pasient_Lopenummer", "Utlevering_Dato", "dispensing")
+
+
+def ingest(spark: SparkSession, site: Site, delivery: str) -> tuple[float, float]:
+    """This program's stage; returns the CPU and clock seconds of its gates, which run one after the other here."""
+    spent: list[tuple[float, float]] = []
+    gate = jobs.pipeline._gate
+
+    def timed(*arguments: object) -> object:
+        before, started = cpu_seconds(), time.perf_counter()
+        outcome = gate(*arguments)  # type: ignore[arg-type]
+        spent.append((cpu_seconds() - before, time.perf_counter() - started))
+        return outcome
+
+    jobs.pipeline._gate = timed  # type: ignore[assignment]
+    try:
+        run_stages(Run(None, site, delivery, lambda: spark, print), "ingest", "ingest")
+    finally:
+        jobs.pipeline._gate = gate
+    return sum(cpu for cpu, _ in spent), sum(clock for _, clock in spent)
+
+
+def measured(side: Callable[[], object]) -> tuple[float, float]:
+    """Clock and CPU seconds."""
+    before, started = cpu_seconds(), time.perf_counter()
+    side()
+    return time.perf_counter() - started, cpu_seconds() - before
+
+
+def compare(spark: SparkSession, folder: Path, rows: int, repeats: int, partitions: int) -> None:
+    """Print the medians of both sides for a delivery of `rows` hospital rows and as many dispensings, and of a
+    delivery of one per cent on top of it."""
+    people = rows // ROWS_A_PERSON
+    base = folder / f"{rows}"
+    write_delivery(base / FIRST, rows, people, 1)
+    write_delivery(base / SECOND, rows // 100, people, 2)
+    print(f"{rows:,} hospital rows and {rows:,} dispensings of {people:,} people, medians of {repeats}", flush=True)
+    of_side: dict[str, list[tuple[float, float]]] = {"plain": [], "ingest": [], "gates": [], "one per cent": []}
+    for turn in range(repeats + 1):
+        target = Path(tempfile.mkdtemp(dir=folder))
+        gates: list[tuple[float, float]] = []
+        site = site_of(base, target / "warehouse", FIRST, additions=True)
+        sides: dict[str, Callable[[], object]] = {
+            "plain": lambda: plain(spark, base / FIRST, target / "plain", partitions),
+            "ingest": lambda: gates.append(ingest(spark, site, FIRST)),
+            "one per cent": lambda: ingest(spark, site, SECOND),
+        }
+        for name, side in sides.items():
+            seconds, cpu = measured(side)
+            print(f"  turn {turn} {name}: {seconds:.1f} s, {cpu:.1f} CPU s", flush=True)
+            if turn or not repeats:  # the first is to warm up
+                of_side[name].append((seconds, cpu))
+        if turn or not repeats:
+            of_side["gates"].append((gates[0][1], gates[0][0]))
+        shutil.rmtree(target)
+    medians = {name: tuple(statistics.median(part) for part in zip(*of, strict=True)) for name, of in of_side.items()}
+    for name, (seconds, cpu) in medians.items():
+        print(f"{name}: {seconds:.1f} s, {cpu:.1f} CPU s")
+    seconds, cpu = medians["ingest"]
+    print(
+        f"ingest: {2 * rows / seconds / 2:,.0f} rows a second and core by the clock, {2 * rows / cpu:,.0f} by CPU; "
+        f"{seconds / medians['plain'][0]:.2f} of plain, gates {medians['gates'][0] / seconds:.0%}, one per cent "
+        f"{medians['one per cent'][0] / seconds:.0%}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, nargs="+", default=[2_000_000], help="of each of the two files")
+    parser.add_argument("--repeats", type=int, default=3, help="0: one turn, cold")
+    parser.add_argument("--partitions", type=int, default=8)
+    parser.add_argument("--folder", type=Path, help="where deliveries are made and kept; a temporary one unless named")
+    chosen = parser.parse_args()
+    spark = start_session({"spark.driver.memory": "8g"}, "benchmark of ingest")
+    with tempfile.TemporaryDirectory() as temporary:
+        for rows in chosen.rows:
+            compare(spark, chosen.folder or Path(temporary), rows, chosen.repeats, chosen.partitions)
+    spark.stop()
+
+
+if __name__ == "__main__":
+    main()
