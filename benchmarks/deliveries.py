@@ -1,4 +1,4 @@
-"""Invented Norwegian deliveries for benchmarks, seeded: a hospital file, prescriptions, and the small files beside them.
+"""Invented Norwegian deliveries for benchmarks, seeded: a hospital file, prescriptions, the small files beside them.
 
 A hospital row has an identifier, two dates and six columns for codes, of which 2.6 are filled on average. Rows stand in
 the order of their day, as registers deliver them, so a person's rows lie all over the file.
@@ -33,16 +33,13 @@ SMALL = {
 }
 
 
-def _days(rows: int, random: np.random.Generator) -> npt.NDArray[np.int64]:
-    return np.sort(random.integers(0, DAYS, rows))
-
-
 def _texts(values: tuple[str, ...], places: npt.NDArray[np.int64], filled: npt.NDArray[np.bool_]) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array(places, pa.int32(), mask=~filled), pa.array(values)).cast(pa.string())
+    coded = pa.DictionaryArray.from_arrays(pa.array(places, pa.int32(), mask=~filled), pa.array(values))
+    return coded.cast(pa.string())
 
 
 def _dates() -> tuple[str, ...]:
-    return tuple(f"{FIRST_DAY + datetime.timedelta(days=day):%Y%m%d}" for day in range(DAYS + 10))
+    return tuple(f"{FIRST_DAY + datetime.timedelta(days=day):%Y%m%d}" for day in range(DAYS + 150))
 
 
 def _hospital(people: npt.NDArray[np.int64], days: npt.NDArray[np.int64], random: np.random.Generator) -> pa.Table:
@@ -72,9 +69,9 @@ def _prescriptions(people: npt.NDArray[np.int64], days: npt.NDArray[np.int64], r
     )
 
 
-def write_delivery(folder: Path, rows: int, people: int, seed: int) -> None:
-    """Write a delivery of `rows` hospital rows and as many dispensings of `people` people; a folder that is there is
-    kept."""
+def write_delivery(folder: Path, rows: int, people: int, seed: int, first_day: int = 0, days: int = DAYS) -> None:
+    """Write a delivery of `rows` hospital rows and as many dispensings of `people` people, on `days` days from
+    `first_day`; a folder that is there is kept."""
     done = folder / "done"
     if done.exists():
         return
@@ -82,9 +79,9 @@ def write_delivery(folder: Path, rows: int, people: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     options = pa.csv.WriteOptions(delimiter=";", quoting_style="none")
     for name, table in (("hospital", _hospital), ("prescriptions", _prescriptions)):
-        days = _days(rows, random)
+        drawn = np.sort(random.integers(first_day, first_day + days, rows))
         for number, first in enumerate(range(0, rows, ROWS_A_FILE)):
-            part = days[first : first + ROWS_A_FILE]
+            part = drawn[first : first + ROWS_A_FILE]
             made = table(random.integers(0, people, len(part)), part, random)
             pa.csv.write_csv(made, folder / f"{name}_{number:03d}.csv", options)
     for name, text in SMALL.items():

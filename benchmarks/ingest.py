@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 import jobs.pipeline
-from benchmarks.deliveries import ROWS_A_PERSON, site_of, write_delivery
+from benchmarks.deliveries import DAYS, ROWS_A_PERSON, site_of, write_delivery
 from jobs.config import Site
 from jobs.pipeline import Run, run_stages
 from jobs.session import start_session
@@ -68,14 +68,16 @@ def plain(spark: SparkSession, folder: Path, target: Path, partitions: int) -> N
 
 
 def ingest(spark: SparkSession, site: Site, delivery: str) -> tuple[float, float]:
-    """This program's stage; returns the CPU and clock seconds of its gates, which run one after the other here."""
+    """This program's stage; returns the clock and CPU seconds of its gates, which run one after the other here."""
     spent: list[tuple[float, float]] = []
+    one_at_a_time = threading.Lock()
     gate = jobs.pipeline._gate
 
     def timed(*arguments: object) -> object:
-        before, started = cpu_seconds(), time.perf_counter()
-        outcome = gate(*arguments)  # type: ignore[arg-type]
-        spent.append((cpu_seconds() - before, time.perf_counter() - started))
+        with one_at_a_time:
+            before, started = cpu_seconds(), time.perf_counter()
+            outcome = gate(*arguments)  # type: ignore[arg-type]
+            spent.append((time.perf_counter() - started, cpu_seconds() - before))
         return outcome
 
     jobs.pipeline._gate = timed  # type: ignore[assignment]
@@ -83,7 +85,7 @@ def ingest(spark: SparkSession, site: Site, delivery: str) -> tuple[float, float
         run_stages(Run(None, site, delivery, lambda: spark, print), "ingest", "ingest")
     finally:
         jobs.pipeline._gate = gate
-    return sum(cpu for cpu, _ in spent), sum(clock for _, clock in spent)
+    return sum(clock for clock, _ in spent), sum(cpu for _, cpu in spent)
 
 
 def measured(side: Callable[[], object]) -> tuple[float, float]:
@@ -93,32 +95,34 @@ def measured(side: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - started, cpu_seconds() - before
 
 
+def turn(spark: SparkSession, base: Path, partitions: int) -> dict[str, tuple[float, float]]:
+    """Clock and CPU seconds of every side, in a warehouse of its own."""
+    with tempfile.TemporaryDirectory(dir=base) as folder:
+        target = Path(folder)
+        site = site_of(base, target / "warehouse", FIRST, additions=True)
+        gates: list[tuple[float, float]] = []
+        return {
+            "plain": measured(lambda: plain(spark, base / FIRST, target / "plain", partitions)),
+            "ingest": measured(lambda: gates.append(ingest(spark, site, FIRST))),
+            "one per cent": measured(lambda: ingest(spark, site, SECOND)),
+            "gates": gates[0],
+        }
+
+
 def compare(spark: SparkSession, folder: Path, rows: int, repeats: int, partitions: int) -> None:
-    """Print the medians of both sides for a delivery of `rows` hospital rows and as many dispensings, and of a
-    delivery of one per cent on top of it."""
+    """Print the medians of both sides for a delivery of `rows` hospital rows and as many dispensings, and of the next
+    tertial's delivery, one per cent of it, on top."""
     people = rows // ROWS_A_PERSON
     base = folder / f"{rows}"
     write_delivery(base / FIRST, rows, people, 1)
-    write_delivery(base / SECOND, rows // 100, people, 2)
+    write_delivery(base / SECOND, rows // 100, people, 2, DAYS, 120)
     print(f"{rows:,} hospital rows and {rows:,} dispensings of {people:,} people, medians of {repeats}", flush=True)
-    of_side: dict[str, list[tuple[float, float]]] = {"plain": [], "ingest": [], "gates": [], "one per cent": []}
-    for turn in range(repeats + 1):
-        target = Path(tempfile.mkdtemp(dir=folder))
-        gates: list[tuple[float, float]] = []
-        site = site_of(base, target / "warehouse", FIRST, additions=True)
-        sides: dict[str, Callable[[], object]] = {
-            "plain": lambda: plain(spark, base / FIRST, target / "plain", partitions),
-            "ingest": lambda: gates.append(ingest(spark, site, FIRST)),
-            "one per cent": lambda: ingest(spark, site, SECOND),
-        }
-        for name, side in sides.items():
-            seconds, cpu = measured(side)
-            print(f"  turn {turn} {name}: {seconds:.1f} s, {cpu:.1f} CPU s", flush=True)
-            if turn or not repeats:  # the first is to warm up
-                of_side[name].append((seconds, cpu))
-        if turn or not repeats:
-            of_side["gates"].append((gates[0][1], gates[0][0]))
-        shutil.rmtree(target)
+    turns = []
+    for number in range(repeats + 1):
+        turns.append(turn(spark, base, partitions))
+        said = "; ".join(f"{name} {seconds:.1f} s, {cpu:.1f} CPU s" for name, (seconds, cpu) in turns[-1].items())
+        print(f"  turn {number}: {said}", flush=True)
+    of_side = {name: [one[name] for one in turns[1 if repeats else 0 :]] for name in turns[0]}  # the first warms up
     medians = {name: tuple(statistics.median(part) for part in zip(*of, strict=True)) for name, of in of_side.items()}
     for name, (seconds, cpu) in medians.items():
         print(f"{name}: {seconds:.1f} s, {cpu:.1f} CPU s")

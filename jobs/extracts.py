@@ -8,7 +8,7 @@ import gzip
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -18,15 +18,17 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from jobs.config import RawInput, Site
 from jobs.errors import InputError
-from jobs.sources.adapter import Adapter, RawTable
+from jobs.sources.adapter import PLACE, Adapter, RawTable
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 CORRUPT = "__corrupt"
 BESIDE = "__beside"
 MAXIMUM_COLUMNS = 20_000
+PACKED = 5  # bytes of text in a byte of a compressed file, about
 LINEAGE = ("source_file", "source_row", "delivery")
+BLOCK, POSITION = PLACE[1:]
 
 
 @dataclass(frozen=True)
@@ -177,8 +179,8 @@ def find_extracts(session: Callable[[], SparkSession], site: Site, adapter: Adap
 
 
 def _read_group(spark: SparkSession, extract: Extract, files: list[str], names: tuple[str, ...]) -> DataFrame:
-    place = [F.col("_metadata.file_path").alias("__file"), F.col("_metadata.file_block_start").alias("__block")]
-    position = F.monotonically_increasing_id().alias("__position")
+    place = [F.col("_metadata.file_path").alias("__file"), F.col("_metadata.file_block_start").alias(BLOCK)]
+    position = F.monotonically_increasing_id().alias(POSITION)
     if extract.declared.format == "parquet":
         read = spark.read.parquet(*files)
         columns = [read[column].cast("string").alias(name) for column, name in zip(read.columns, names, strict=True)]
@@ -194,23 +196,53 @@ def _read_group(spark: SparkSession, extract: Extract, files: list[str], names: 
     return reader.csv(files).select("*", *place, position)
 
 
-def _row_numbers(read: DataFrame) -> DataFrame:
-    """`source_row` from the reader's own order: offset of the split in its file plus position within the split."""
-    from pyspark.sql import Window
+def offsets_of(splits: Iterable[tuple[str, int, int, int]]) -> dict[tuple[str, int], int]:
+    """What to add to `__position` of the rows of each split (file, first byte) to get their `source_row`.
 
-    splits = read.groupBy("__file", "__block").agg(F.count("*").alias("__n"), F.min("__position").alias("__first"))
-    before = Window.partitionBy("__file").orderBy("__block").rowsBetween(Window.unboundedPreceding, -1)
-    offsets = splits.select(
-        "__file", "__block", (F.coalesce(F.sum("__n").over(before), F.lit(0)) - F.col("__first")).alias("__offset")
+    `splits`: file, first byte, rows, lowest position of each.
+    """
+    offsets, before = {}, dict[str, int]()
+    for file, block, rows, first in sorted(splits):
+        offsets[file, block] = before.get(file, 0) - first + 1
+        before[file] = before.get(file, 0) + rows
+    return offsets
+
+
+def with_source_row(rows: DataFrame, offsets: Mapping[tuple[str, int], int]) -> DataFrame:
+    """`source_row` in the place of `__block` and `__position`: 1 is the first row after the header."""
+    known = [(file, block, offset) for (file, block), offset in offsets.items()]
+    table = rows.sparkSession.createDataFrame(known, f"source_file string, {BLOCK} long, __offset long")
+    return (
+        rows.join(F.broadcast(table), ["source_file", BLOCK], "left")
+        .withColumn("source_row", F.col(POSITION) + F.col("__offset"))
+        .drop(BLOCK, POSITION, "__offset")
     )
-    return read.join(F.broadcast(offsets), ["__file", "__block"], "left").withColumn(
-        "source_row", F.col("__position") + F.col("__offset") + 1
-    )
+
+
+def splits_of(rows: DataFrame, *counts: Column) -> DataFrame:
+    """What `offsets_of` needs, and `counts` beside it: one row per split of a file."""
+    return rows.groupBy("source_file", BLOCK).agg(F.count("*").alias("__n"), F.min(POSITION).alias("__first"), *counts)
+
+
+def _without_more_header_lines(rows: DataFrame, more: int) -> DataFrame:
+    splits = [(row[0], row[1], row[2], row[3]) for row in splits_of(rows).collect()]
+    numbered = with_source_row(rows, offsets_of(splits)).where(F.col("source_row") > more)
+    return numbered.withColumns({BLOCK: F.lit(0).cast("long"), POSITION: F.col("source_row")}).drop("source_row")
+
+
+def size_of(extract: Extract) -> int:
+    """Bytes of the extract's files as text; 0 on an object store, where nobody said."""
+    files = [file for file in extract.files if "://" not in file]
+    return sum(Path(file).stat().st_size * (PACKED if file.endswith((".gz", ".parquet")) else 1) for file in files)
 
 
 def read_extract(spark: SparkSession, extract: Extract, delivery: str) -> DataFrame:
     """The raw rows: every column of the adapter as trimmed text (empty is NULL), absent optional ones as NULL,
-    `__corrupt` (boolean), `__beside` (what columns that the adapter ignores hold), and the lineage columns."""
+    `__corrupt` (boolean), `__beside` (what columns that the adapter ignores hold), source_file, delivery, and the place
+    in the file: `__block` (first byte of the split) and `__position`, which grows with the rows of a split.
+
+    To number the rows of a file, the rows of each split before must have been counted: see `with_source_row`.
+    """
     groups: dict[tuple[str, ...], list[str]] = {}
     for file in extract.files:
         groups.setdefault(extract.headers[file], []).append(file)
@@ -226,21 +258,19 @@ def read_extract(spark: SparkSession, extract: Extract, delivery: str) -> DataFr
         else F.lit(None).cast("string").alias(name)
         for name in wanted
     ]
-    skipped = extract.raw.header_lines - 1
     ignored = sorted(name for name in read.columns if name.startswith("__unknown"))
     beside = F.sha2(F.to_json(F.array(*(F.col(name) for name in ignored))), 256) if ignored else F.lit(None)
-    return (
-        _row_numbers(read)
-        .where(F.col("source_row") > skipped)
-        .select(
-            *text,
-            F.col(CORRUPT).isNotNull().alias(CORRUPT),
-            beside.cast("string").alias(BESIDE),
-            F.element_at(F.split("__file", "/"), -1).alias("source_file"),
-            (F.col("source_row") - skipped).alias("source_row"),
-            F.lit(delivery).alias("delivery"),
-        )
+    rows = read.select(
+        *text,
+        F.col(CORRUPT).isNotNull().alias(CORRUPT),
+        beside.cast("string").alias(BESIDE),
+        F.element_at(F.split("__file", "/"), -1).alias("source_file"),
+        BLOCK,
+        POSITION,
+        F.lit(delivery).alias("delivery"),
     )
+    more = extract.raw.header_lines - 1
+    return _without_more_header_lines(rows, more) if more else rows
 
 
 def fingerprint_files(spark: SparkSession, extracts: Mapping[str, Extract], cache_file: Path | None) -> dict[str, str]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import logging
+import operator
 import os
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any, cast
 
 from pyspark.sql import functions as F
@@ -20,12 +23,15 @@ from jobs.errors import QualityError
 from schemas import TABLES, Table
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from great_expectations import ExpectationSuite
     from great_expectations.core.batch_definition import BatchDefinition
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
     from pyspark.sql import DataFrame
 
 _ONE_AT_A_TIME = threading.RLock()
+MAXIMUM_RULES = 62
+ALL, REPEATED = -1, -2
 
 
 @dataclass(frozen=True)
@@ -75,22 +81,55 @@ def _strange_columns(table: Table, frame: DataFrame) -> int:
 def count_violations(name: str, frame: DataFrame, context: Mapping[str, Any]) -> dict[str, int]:
     """`rows`, and by rule the number of rows that violate it (by key: rows beyond the first of each key).
 
-    Two aggregates side by side in one action, because a distinct count makes Spark carry all other counts through
-    its shuffle (measured: 10.6 s against 6.7 on 3 million rows of 17 rules). The key is counted by 96 bits of hash:
-    hashes pass over NULL, so no key may have two nullable columns that could be exchanged.
+    One scan. Of each row two numbers travel, a hash of its key and the rules that it violates as bits, to where the
+    equal hashes come together. (Measured on 2.6 million rows: 3.4 s, a distinct count of keys and a count for each rule
+    7.4 s.) Where hashes of 64 bits repeat, which unequal keys may do once in ten thousand tables of 60 million rows,
+    96 bits decide. Hashes pass over NULL, so no key may have two nullable columns that could be exchanged.
     """
+    rules = rules_of(name)
+    if len(rules) >= MAXIMUM_RULES:
+        raise ValueError(f"{name} has more rules than bits")
     key = TABLES[name].key
-    distinct = F.count_distinct(F.xxhash64(*key), F.hash(*key))
-    whole = frame.agg(F.count("*").alias(ROWS), (F.count("*") - distinct).alias(IS_UNIQUE))
-    by_row = (
+    bits = [
+        F.when(F.coalesce(rule.violates(context), F.lit(False)), F.lit(1 << place).cast("long")).otherwise(F.lit(0))
+        for place, rule in enumerate(rules)
+    ]
+    of_row = (
         EXPECTATIONS[name]
         .prepare(frame, context)
-        .agg(
-            *(F.count_if(F.coalesce(rule.violates(context), F.lit(False))).alias(rule.name) for rule in rules_of(name))
-        )
+        .select(F.xxhash64(*key).alias("key"), reduce(operator.add, bits).alias("broken"))
     )
-    counts = whole.crossJoin(by_row).collect()[0].asDict()
-    return {HAS_COLUMNS: 0, **{column: int(n) for column, n in counts.items()}}
+    counted = of_row.repartition("key").mapInArrow(_count_bits, "what int, n long")
+    counts: Counter[int] = Counter()
+    for what, n in counted.collect():
+        counts[what] += n
+    repeated = counts[REPEATED]
+    if repeated:
+        distinct = F.count_distinct(F.xxhash64(*key), F.hash(*key))
+        repeated = int(frame.agg(F.count("*") - distinct).collect()[0][0])
+    by_rule = {rule.name: counts[place] for place, rule in enumerate(rules)}
+    return {HAS_COLUMNS: 0, ROWS: counts[ALL], IS_UNIQUE: repeated, **by_rule}
+
+
+def _count_bits(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """(what, n): rows, rows whose key is that of another row of the partition, rows by bit."""
+    import numpy as np
+    import pyarrow as pa
+
+    keys, counts = [np.empty(0, np.int64)], Counter[int]()
+    for batch in batches:
+        keys.append(batch.column(0).to_numpy(zero_copy_only=False))
+        broken = batch.column(1).to_numpy(zero_copy_only=False)
+        broken = broken[broken != 0]
+        if len(broken):
+            counts.update({place: int(((broken >> place) & 1).sum()) for place in range(MAXIMUM_RULES)})
+    together = np.concatenate(keys)
+    del keys
+    together.sort()
+    counts[ALL], counts[REPEATED] = len(together), int((together[1:] == together[:-1]).sum())
+    yield pa.RecordBatch.from_pydict(
+        {"what": pa.array(counts.keys(), pa.int32()), "n": pa.array(counts.values(), pa.int64())}
+    )
 
 
 def judge(name: str, counts: Mapping[str, int]) -> list[RuleOutcome]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
@@ -12,17 +14,29 @@ from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
 
 from jobs.config import Site
-from jobs.delivery_profile import profile_rows
+from jobs.delivery_profile import OTHER, profiled
 from jobs.erasure import mark_suppressed
 from jobs.errors import QualityError
-from jobs.extracts import BESIDE, CORRUPT, LINEAGE, Extract, read_extract
+from jobs.extracts import (
+    BESIDE,
+    CORRUPT,
+    LINEAGE,
+    Extract,
+    offsets_of,
+    read_extract,
+    size_of,
+    splits_of,
+    with_source_row,
+)
 from jobs.identity import pseudonymise
 from jobs.persons import build_persons
-from jobs.sources.adapter import Adapter, RawTable
+from jobs.sources.adapter import CONTENT, PLACE, Adapter, RawTable
 from schemas import TABLES, quarantine
 
 DUPLICATE = "__duplicate"
 SUPPRESSED = "__suppressed"
+PARTITION_BYTES = 256 * 2**20  # of text
+TABLES_AT_A_TIME = 4
 
 
 def _is_damaged(columns: list[str]) -> Column:
@@ -32,23 +46,31 @@ def _is_damaged(columns: list[str]) -> Column:
     )
 
 
-def _mark_duplicates(frame: DataFrame, columns: list[str]) -> DataFrame:
-    """Rows that repeat an earlier row of the raw table in every cell."""
-    cells = F.sha2(F.to_json(F.array(*[F.col(column) for column in sorted(columns)])), 256)
-    earlier = Window.partitionBy("__cells").orderBy("source_file", "source_row")
-    return frame.withColumn("__cells", cells).withColumn(DUPLICATE, F.row_number().over(earlier) > 1).drop("__cells")
+def _with_content(frame: DataFrame, columns: list[str]) -> DataFrame:
+    """Adds CONTENT. NULL is written out, for hashes pass over it."""
+    cells = [F.coalesce(F.col(column), F.lit("\0")) for column in sorted(columns)]
+    return frame.withColumns(dict(zip(CONTENT, (F.xxhash64(*cells), F.hash(*cells)), strict=True)))
+
+
+def _mark_duplicates(frame: DataFrame, together: str, partitions: int) -> DataFrame:
+    """Rows that repeat an earlier row of the raw table in every cell; rows equal in `together` come into one of the
+    partitions, in order."""
+    cells = tuple(dict.fromkeys((together, *CONTENT)))
+    earlier = Window.partitionBy(*cells).orderBy(*PLACE).rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    return frame.repartition(partitions, together).withColumn(DUPLICATE, F.row_number().over(earlier) > 1)
 
 
 def annotate_rows(
-    rows: DataFrame, raw: RawTable, site: Site, key: bytes, suppressions: DataFrame | None = None
+    rows: DataFrame, raw: RawTable, site: Site, key: bytes, suppressions: DataFrame | None, partitions: int
 ) -> DataFrame:
     """Raw rows with pseudonyms, the adapter's typed columns, `reasons` (sorted, empty: accepted), `__duplicate` and
     `__suppressed` (of an erased person: neither accepted nor held back)."""
-    cells = [column for column in rows.columns if column not in (*LINEAGE, BESIDE, CORRUPT)]
+    cells = [column for column in rows.columns if column not in (*LINEAGE, *PLACE, BESIDE, CORRUPT)]
     # Rows that differ in a column that is ignored are not the same row.
-    marked = _mark_duplicates(rows.withColumn("__damaged", _is_damaged(cells)), [*cells, BESIDE]).drop(BESIDE)
+    marked = _with_content(rows.withColumn("__damaged", _is_damaged(cells)), [*cells, BESIDE]).drop(BESIDE)
     if raw.id_column is not None:
         marked = pseudonymise(marked, key, raw.id_column, raw.id_parts)
+    marked = _mark_duplicates(marked, CONTENT[0] if raw.id_column is None else "person_id", partitions)
     marked = mark_suppressed(marked, suppressions if raw.id_column is not None else None, SUPPRESSED)
     annotated = raw.annotate(marked, site)
     general = [
@@ -84,22 +106,53 @@ def is_quarantined() -> Column:
     return ~F.col(DUPLICATE) & ~F.col(SUPPRESSED) & (F.size("reasons") > 0)
 
 
-def build_ledger(annotated: Mapping[str, DataFrame], delivery: str) -> DataFrame:
-    """One row per raw table: rows in, accepted, quarantined, duplicates."""
-    is_duplicate = F.col(DUPLICATE) & ~F.col(SUPPRESSED)
-    parts = [
-        frame.agg(
-            F.lit(name).alias("raw_table"),
-            F.lit(delivery).alias("delivery"),
-            F.count("*").alias("rows_in"),
-            F.count_if(is_accepted()).alias("rows_accepted"),
-            F.count_if(is_quarantined()).alias("rows_quarantined"),
-            F.count_if(is_duplicate).alias("rows_duplicate"),
-            F.count_if(F.col(SUPPRESSED)).alias("rows_suppressed"),
-        )
-        for name, frame in sorted(annotated.items())
+@dataclass(frozen=True)
+class Counted:
+    """One raw table, counted in one pass: its splits' offsets, its row of the ledger, what stands where."""
+
+    offsets: Mapping[tuple[str, int], int]
+    ledger: Mapping[str, int]
+    profile: Mapping[tuple[str, str], int]
+
+
+def count_rows(annotated: DataFrame, raw: RawTable, site: Site) -> Counted:
+    """Counts over every row of a raw table; the one action that computes the annotated rows."""
+    ends = {
+        "rows_in": F.lit(True),
+        "rows_accepted": is_accepted(),
+        "rows_quarantined": is_quarantined(),
+        "rows_duplicate": F.col(DUPLICATE) & ~F.col(SUPPRESSED),
+        "rows_suppressed": F.col(SUPPRESSED),
+    }
+    stands = profiled(raw, annotated.columns, site)
+    conditions = [*ends.values(), *(condition for _, _, condition in stands)]
+    splits = splits_of(annotated, *(F.count_if(one).alias(f"c{n}") for n, one in enumerate(conditions))).collect()
+    totals = [sum(row[4 + place] for row in splits) for place in range(len(conditions))]
+    return Counted(
+        offsets_of((row[0], row[1], row[2], row[3]) for row in splits),
+        dict(zip(ends, totals, strict=False)),
+        {(column, code): n for (column, code, _), n in zip(stands, totals[len(ends) :], strict=True)},
+    )
+
+
+def build_ledger(counted: Mapping[str, Counted], delivery: str, spark: SparkSession) -> DataFrame:
+    """One row per raw table: rows in, accepted, quarantined, duplicates, suppressed."""
+    contract = TABLES["ledger"]
+    rows = [
+        tuple({"raw_table": name, "delivery": delivery, **one.ledger}[column] for column in contract.column_names)
+        for name, one in sorted(counted.items())
     ]
-    return reduce(DataFrame.unionByName, parts).select(*TABLES["ledger"].column_names)
+    return spark.createDataFrame(rows, contract.struct())
+
+
+def build_profile(counted: Mapping[str, Counted], delivery: str, spark: SparkSession) -> DataFrame:
+    """One row per raw table x column x what stands there."""
+    rows = [
+        (delivery, name, column, code, n)
+        for name, one in sorted(counted.items())
+        for (column, code), n in one.profile.items()
+    ]
+    return spark.createDataFrame(rows, TABLES["profile"].struct())
 
 
 def build_quarantine(annotated: DataFrame, raw: RawTable) -> DataFrame:
@@ -125,27 +178,40 @@ def build_quarantine(annotated: DataFrame, raw: RawTable) -> DataFrame:
 
 
 def build_unknown_codes(
-    accepted: Mapping[str, DataFrame], adapter: Adapter, site: Site, delivery: str, spark: SparkSession
+    accepted: Mapping[str, DataFrame],
+    counted: Mapping[str, Counted],
+    raws: Mapping[str, RawTable],
+    site: Site,
+    delivery: str,
+    spark: SparkSession,
 ) -> DataFrame:
     """One row per raw table x column x code without a meaning in the adapter."""
     parts = [spark.createDataFrame([], TABLES["unknown_codes"].struct())]
-    for raw in adapter.raw_tables:
-        for column, known in raw.known_codes(site).items():
-            if raw.name in accepted and column in accepted[raw.name].columns:
-                code = F.col(column)
-                strange = accepted[raw.name].where(code.isNotNull() & ~code.isin(*known))
-                parts.append(
-                    strange.groupBy(code.alias("code"))
-                    .agg(F.count("*").alias("n"))
-                    .select(
-                        F.lit(raw.name).alias("raw_table"),
-                        F.lit(column).alias("column"),
-                        "code",
-                        "n",
-                        F.lit(delivery).alias("delivery"),
-                    )
+    for name, rows in accepted.items():
+        for column, known in raws[name].known_codes(site).items():
+            if column not in rows.columns or counted[name].profile.get((column, OTHER)) == 0:
+                continue
+            code = F.col(column)
+            parts.append(
+                rows.where(code.isNotNull() & ~code.isin(*known))
+                .groupBy(code.alias("code"))
+                .agg(F.count("*").alias("n"))
+                .select(
+                    F.lit(name).alias("raw_table"),
+                    F.lit(column).alias("column"),
+                    "code",
+                    "n",
+                    F.lit(delivery).alias("delivery"),
                 )
+            )
     return reduce(DataFrame.unionByName, parts).select(*TABLES["unknown_codes"].column_names)
+
+
+def partitions_of(extract: Extract, spark: SparkSession) -> int:
+    """How many partitions the rows of an extract are brought into: Spark's own number, more where the files are large
+    enough to fill them."""
+    least = int(spark.conf.get("spark.sql.shuffle.partitions", "200") or 200)
+    return max(least, math.ceil(size_of(extract) / PARTITION_BYTES))
 
 
 @contextmanager
@@ -159,17 +225,23 @@ def ingested_tables(
     suppressions: DataFrame | None = None,
 ) -> Iterator[IngestedTables]:
     """The tables of a delivery without the people on the list of suppressions; the annotated raw rows are held for as
-    long as the block lasts."""
+    long as the block lasts. QualityError where rows are unaccounted for."""
     raws = {raw.name: raw for raw in adapter.raw_tables}
-    annotated = {
-        name: annotate_rows(read_extract(spark, extract, delivery), raws[name], site, key, suppressions).persist(
-            StorageLevel.MEMORY_AND_DISK
-        )
-        for name, extract in extracts.items()
-    }
+
+    def annotated(name: str, extract: Extract) -> DataFrame:
+        rows = read_extract(spark, extract, delivery)
+        return annotate_rows(rows, raws[name], site, key, suppressions, partitions_of(extract, spark))
+
+    held = {name: annotated(name, one).persist(StorageLevel.MEMORY_AND_DISK) for name, one in extracts.items()}
     try:
+        with ThreadPoolExecutor(TABLES_AT_A_TIME) as pool:
+            counts = pool.map(lambda name: count_rows(held[name], raws[name], site), held)
+            counted = dict(zip(held, counts, strict=True))
+        ensure_balanced({name: one.ledger for name, one in counted.items()})
+        rows = {name: with_source_row(frame, counted[name].offsets) for name, frame in held.items()}
         accepted = {
-            name: frame.where(is_accepted()).drop("reasons", DUPLICATE, SUPPRESSED) for name, frame in annotated.items()
+            name: frame.where(is_accepted()).drop("reasons", DUPLICATE, SUPPRESSED, *CONTENT)
+            for name, frame in rows.items()
         }
         conformed = adapter.conform(accepted, site)
         claims = conformed.pop("person_claims", None)
@@ -177,23 +249,20 @@ def ingested_tables(
             conformed["person"] = build_persons(claims)
         yield IngestedTables(
             claims=claims,
-            profile=spark.createDataFrame(
-                list(profile_rows(annotated, raws, site, delivery)), TABLES["profile"].struct()
-            ),
+            profile=build_profile(counted, delivery, spark),
             conformed=conformed,
-            quarantined={name: build_quarantine(frame, raws[name]) for name, frame in annotated.items()},
-            ledger=build_ledger(annotated, delivery),
-            unknown_codes=build_unknown_codes(accepted, adapter, site, delivery, spark),
+            quarantined={name: build_quarantine(frame, raws[name]) for name, frame in rows.items()},
+            ledger=build_ledger(counted, delivery, spark),
+            unknown_codes=build_unknown_codes(accepted, counted, raws, site, delivery, spark),
         )
     finally:
-        for frame in annotated.values():
+        for frame in held.values():
             frame.unpersist()
 
 
-def ensure_balanced(rows: list[dict[str, int | str]]) -> None:
+def ensure_balanced(ledgers: Mapping[str, Mapping[str, int]]) -> None:
     """QualityError where a raw table's rows in are not all accounted for."""
-    for row in rows:
-        ends = ("rows_accepted", "rows_quarantined", "rows_duplicate", "rows_suppressed")
-        total = sum(int(row[end]) for end in ends)
-        if int(row["rows_in"]) != total:
-            raise QualityError(f"ledger: {row['raw_table']} has {row['rows_in']} rows in but {total} accounted for")
+    for name, counts in ledgers.items():
+        total = sum(n for end, n in counts.items() if end != "rows_in")
+        if counts["rows_in"] != total:
+            raise QualityError(f"ledger: {name} has {counts['rows_in']} rows in but {total} accounted for")

@@ -144,8 +144,7 @@ def _ingest(run: Run) -> Iterator[Tables]:
     with ingest.ingested_tables(
         run.spark, run.site, run.adapter, run.extracts, run.delivery, key, suppressions
     ) as done:
-        ledger = done.ledger.localCheckpoint()
-        ingest.ensure_balanced([row.asDict() for row in ledger.collect()])
+        ledger = done.ledger
         quarantined = {f"quarantine_{name}": frame for name, frame in sorted(done.quarantined.items())}
         claims = {} if done.claims is None else {"person_claims": done.claims}
         conformed = {name: frame for name, frame in done.conformed.items() if name != "person" or not claims}
@@ -157,11 +156,13 @@ def _ingest(run: Run) -> Iterator[Tables]:
                 _quality_page(run, {**counts, "quarantine_reasons": _reasons(run, quarantined)})
 
 
-def _reasons(run: Run, quarantined: Tables) -> DataFrame:
-    """Rows held back by raw table and reason."""
+def _reasons(run: Run, quarantined: Collection[str]) -> DataFrame:
+    """Rows of the delivery held back by raw table and reason, as written."""
     parts = [
-        frame.select(F.lit(name.removeprefix("quarantine_")).alias("raw_table"), F.explode("reasons").alias("reason"))
-        for name, frame in quarantined.items()
+        run.read(name)
+        .where(F.col("delivery") == run.delivery)
+        .select(F.lit(name.removeprefix("quarantine_")).alias("raw_table"), F.explode("reasons").alias("reason"))
+        for name in quarantined
     ]
     nothing = run.spark.createDataFrame([], "raw_table string, reason string")
     return (

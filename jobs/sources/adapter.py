@@ -20,13 +20,20 @@ if TYPE_CHECKING:
 NO_COUNTRIES = ("adapter", "claims", "icdo", "life_table", "parse", "unpivot")
 
 
+# Where a row stands in the raw table, before it has a number.
+PLACE = ("source_file", "__block", "__position")
+# 96 bits of hash over every cell of a row, also those that are ignored.
+CONTENT = ("__content_1", "__content_2")
+
+
 @dataclass(frozen=True)
 class RawTable:
     """One raw table of a country, by the adapter's own column names (a site file may rename them).
 
     Before `annotate` sees a row, ingest has read every column as trimmed text (empty is NULL), replaced `id_column`
-    by `person_id`, each of `id_parts` by a pseudonym of the person and the value, and added `source_file`,
-    `source_row`, `delivery`. `annotate` adds typed columns and `reasons` (array<string> of codes such as
+    by `person_id`, each of `id_parts` by a pseudonym of the person and the value, added `source_file`, `delivery`,
+    PLACE (the order of rows; they are numbered later) and CONTENT, and brought each person's rows into one partition,
+    in the order of their content. `annotate` adds typed columns and `reasons` (array<string> of codes such as
     `impossible_date:birth_date`); a row with an empty array is accepted.
     """
 

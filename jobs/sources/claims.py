@@ -22,7 +22,7 @@ def claims_of(*frames: DataFrame) -> DataFrame:
 
 
 def seen_in_hospital(contacts: DataFrame, priority: int, birth_precision: str | None = None) -> DataFrame:
-    """One claim per person and file of a hospital register: the last contact and, where the file has them, sex and
+    """One claim per person and delivery of a hospital register: the last contact and, where the file has them, sex and
     birth.
 
     `contacts`: person_id, start_date, optionally sex and birth_date, and the lineage columns.
@@ -34,13 +34,13 @@ def seen_in_hospital(contacts: DataFrame, priority: int, birth_precision: str | 
         sex = F.min(F.when(F.col("sex") == "male", 1).when(F.col("sex") == "female", 0))
     if "birth_date" in contacts.columns:
         born = F.min("birth_date")
-    people = contacts.groupBy("person_id", "source_file", "delivery").agg(
+    people = contacts.groupBy("person_id", "delivery").agg(
         F.max("start_date").alias("last_contact"),
         sex.alias("is_male"),
         born.alias("birth_date"),
-        F.min("source_row").alias("source_row"),
+        F.min(F.struct("source_file", "source_row")).alias("first"),
     )
-    return people.withColumns(
+    return people.select("*", "first.*").withColumns(
         {
             "priority": F.lit(priority),
             "birth_date_precision": F.when(F.col("birth_date").isNotNull(), F.lit(birth_precision)),

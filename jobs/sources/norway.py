@@ -25,6 +25,7 @@ from jobs.sources.parse import (
     impossible,
     missing,
     reason,
+    row_pseudonym,
     site_codes,
     unknown_code,
     with_reasons,
@@ -109,7 +110,7 @@ def _annotate_hospital(frame: DataFrame, site: Site) -> DataFrame:
             "end_date": end,
             "sex": decoded("kjonn", SEX),
             "birth_date": compact_date("fodselsar"),
-            "contact_id": F.substring(F.sha2(F.concat_ws("|", "person_id", "source_file", "source_row"), 256), 1, 32),
+            "contact_id": row_pseudonym(),
             "reasons": with_reasons(
                 impossible("fodselsar", compact_date("fodselsar")), missing("inndato"),
                 impossible("inndato", start), impossible("utdato", end),
@@ -200,12 +201,17 @@ def _recurrence(rows: DataFrame) -> DataFrame:
 
 
 def _hospital_diagnosis(hospital: DataFrame) -> DataFrame:
-    position = F.when(F.col("cell_column") == "tilstand_1_1", "main").otherwise("secondary")
-    diagnoses = unpivoted(hospital, ("tilstand_",)).select(
-        "person_id", "contact_id", "start_date", "end_date", F.regexp_replace("cell", r"\W", "").alias("icd10"),
-        position.alias("position"), "source_file", "source_row", "delivery",
+    def position(column: str) -> Column:
+        return F.lit("main" if column == "tilstand_1_1" else "secondary")
+
+    def code(cell: Column) -> Column:
+        return F.nullif(F.regexp_replace(F.upper(cell), r"\W", ""), F.lit(""))
+
+    diagnoses = unpivoted(hospital, ("tilstand_",), code, position).select(
+        "person_id", "contact_id", "start_date", "end_date", F.col("cell").alias("icd10"),
+        F.col("of_column").alias("position"), "source_file", "source_row", "delivery",
     )  # fmt: skip
-    return diagnoses.distinct().select(*TABLES["hospital_diagnosis"].column_names)
+    return diagnoses.select(*TABLES["hospital_diagnosis"].column_names)
 
 
 def _hospital_drug(hospital: DataFrame) -> DataFrame:
@@ -222,7 +228,7 @@ def _hospital_drug(hospital: DataFrame) -> DataFrame:
             F.col("cell").alias("code"), "route", "source_file", "source_row", "delivery",
         )
     )  # fmt: skip
-    return drugs.distinct().select(*TABLES["hospital_drug"].column_names)
+    return drugs.select(*TABLES["hospital_drug"].column_names)
 
 
 def _dispensing(accepted: Mapping[str, DataFrame]) -> DataFrame:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from jobs.sources.adapter import CONTENT, PLACE
+
 if TYPE_CHECKING:
     from jobs.config import Site
 
@@ -99,13 +101,14 @@ def without_repeated_keys(judged: DataFrame, key: Sequence[str]) -> DataFrame:
     """Adds the reason `repeated_key` to accepted rows that contradict an earlier one of the same key; exact duplicates
     are ingest's."""
     counts = ~F.col("__duplicate") & (F.size("reasons") == 0)
-    order = (
-        Window.partitionBy(*key, counts)
-        .orderBy("source_file", "source_row")
-        .rowsBetween(Window.unboundedPreceding, Window.currentRow)
-    )
+    order = Window.partitionBy(*key, counts).orderBy(*PLACE).rowsBetween(Window.unboundedPreceding, Window.currentRow)
     is_later = counts & (F.row_number().over(order) > 1)
     return judged.withColumn("reasons", F.when(is_later, F.array(F.lit("repeated_key"))).otherwise(F.col("reasons")))
+
+
+def row_pseudonym() -> Column:
+    """32 hexadecimal digits that stand for a row by what it says: the same row delivered again has the same."""
+    return F.substring(F.sha2(F.concat_ws("|", "person_id", *CONTENT), 256), 1, 32)
 
 
 def with_reasons(*reasons: Column) -> Column:

@@ -1,16 +1,24 @@
-"""From a wide row of a register to one row per filled cell."""
+"""From a wide row of a register to one row per cell that says something."""
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame
+from collections.abc import Callable
+
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 
-def unpivoted(rows: DataFrame, prefixes: tuple[str, ...]) -> DataFrame:
-    """One row per filled cell of the columns with these prefixes: `cell_column`, `cell`."""
+def unpivoted(
+    rows: DataFrame,
+    prefixes: tuple[str, ...],
+    code: Callable[[Column], Column] = F.upper,
+    of_column: Callable[[str], Column] = lambda column: F.lit(None).cast("string"),
+) -> DataFrame:
+    """One row per filled cell of the columns with these prefixes, without them: `cell`, as `code` makes it of the text,
+    and `of_column`, what `of_column` says of the cell's column; equal ones of a row once."""
     columns = [column for column in rows.columns if column.startswith(prefixes)]
-    cells = F.array(*[F.struct(F.lit(c).alias("cell_column"), F.upper(c).alias("cell")) for c in columns])
+    cells = F.array(*[F.struct(code(F.col(c)).alias("cell"), of_column(c).alias("of_column")) for c in columns])
     if not columns:
-        cells = cells.cast("array<struct<cell_column:string,cell:string>>")
-    filled = F.filter(cells, lambda cell: cell["cell"].isNotNull())
+        cells = cells.cast("array<struct<cell:string,of_column:string>>")
+    filled = F.array_distinct(F.filter(cells, lambda cell: cell["cell"].isNotNull()))
     return rows.withColumn("__cell", F.explode(filled)).select("*", "__cell.*").drop("__cell", *columns)

@@ -88,7 +88,7 @@ def test_every_row_is_accounted_for(spark: SparkSession, tmp_path: Path) -> None
     assert '"born":"1950-13-02"' in held_back["people_1.csv", 2].row
     assert not any('"id"' in row.row for row in held_back.values())
     assert held_back["people_1.csv", 5].row == "{}", "in a row of too few cells any cell may be the identifier"
-    assert unknown == [("people", "sex", "3", 1)]
+    assert unknown == [("people", "sex", "3", 1, "2026-01-01")]
 
 
 def test_rows_that_differ_in_an_ignored_column_are_two(spark: SparkSession, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_latin_1_renamed_columns_and_compressed_files(spark: SparkSession, tmp_p
     site = _site(tmp_path, options={"sep": ";", "encoding": "ISO-8859-1"}, columns={"id": "löpnr", "born": "född"})
     extracts = find_extracts(_fail, site, ADAPTER)
     row = read_extract(spark, extracts["people"], "2026-01-01").collect()[0]
-    assert (row.id, row.born, row.place, row.source_row) == ("1", "1950-01-02", "Malmö", 1)
+    assert (row.id, row.born, row.place) == ("1", "1950-01-02", "Malmö")
 
 
 def test_text_that_is_not_in_its_encoding_is_held_back(spark: SparkSession, tmp_path: Path) -> None:
