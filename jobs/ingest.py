@@ -46,9 +46,13 @@ def annotate_rows(
     `__suppressed` (of an erased person: neither accepted nor held back)."""
     cells = [column for column in rows.columns if column not in (*LINEAGE, BESIDE, CORRUPT)]
     # Rows that differ in a column that is ignored are not the same row.
-    marked = _mark_duplicates(rows.withColumn("__damaged", _is_damaged(cells)), [*cells, BESIDE]).drop(BESIDE)
+    damaged = rows.withColumn("__damaged", _is_damaged(cells))
+    if raw.is_vocabulary:
+        marked = damaged.withColumn(DUPLICATE, F.lit(False)).drop(BESIDE)
+    else:
+        marked = _mark_duplicates(damaged, [*cells, BESIDE]).drop(BESIDE)
     if raw.id_column is not None:
-        marked = pseudonymise(marked, key, raw.id_column, raw.id_parts)
+        marked = pseudonymise(marked, key, raw.id_column, {part: raw.id_names.get(part, part) for part in raw.id_parts})
     marked = mark_suppressed(marked, suppressions if raw.id_column is not None else None, SUPPRESSED)
     annotated = raw.annotate(marked, site)
     general = [
@@ -125,10 +129,17 @@ def build_quarantine(annotated: DataFrame, raw: RawTable) -> DataFrame:
 
 
 def build_unknown_codes(
-    accepted: Mapping[str, DataFrame], adapter: Adapter, site: Site, delivery: str, spark: SparkSession
+    accepted: Mapping[str, DataFrame],
+    adapter: Adapter,
+    site: Site,
+    delivery: str,
+    spark: SparkSession,
+    found: DataFrame | None = None,
 ) -> DataFrame:
-    """One row per raw table x column x code without a meaning in the adapter."""
+    """One row per raw table x column x code without a meaning in the adapter; `found`: those that it found itself."""
     parts = [spark.createDataFrame([], TABLES["unknown_codes"].struct())]
+    if found is not None:
+        parts.append(found.withColumn("delivery", F.lit(delivery)).select(*TABLES["unknown_codes"].column_names))
     for raw in adapter.raw_tables:
         for column, known in raw.known_codes(site).items():
             if raw.name in accepted and column in accepted[raw.name].columns:
@@ -167,11 +178,17 @@ def ingested_tables(
         )
         for name, extract in extracts.items()
     }
+    held = list(annotated.values())
     try:
+        if adapter.relate is not None:
+            related = adapter.relate(annotated, site)
+            annotated |= {name: frame.persist(StorageLevel.MEMORY_AND_DISK) for name, frame in related.items()}
+            held += [annotated[name] for name in related]
         accepted = {
             name: frame.where(is_accepted()).drop("reasons", DUPLICATE, SUPPRESSED) for name, frame in annotated.items()
         }
         conformed = adapter.conform(accepted, site)
+        strange = conformed.pop("unknown_codes", None)
         claims = conformed.pop("person_claims", None)
         if claims is not None:
             conformed["person"] = build_persons(claims)
@@ -183,10 +200,10 @@ def ingested_tables(
             conformed=conformed,
             quarantined={name: build_quarantine(frame, raws[name]) for name, frame in annotated.items()},
             ledger=build_ledger(annotated, delivery),
-            unknown_codes=build_unknown_codes(accepted, adapter, site, delivery, spark),
+            unknown_codes=build_unknown_codes(accepted, adapter, site, delivery, spark, strange),
         )
     finally:
-        for frame in annotated.values():
+        for frame in held:
             frame.unpersist()
 
 
