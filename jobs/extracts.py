@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from pyspark.sql import functions as F
-from pyspark.sql.types import StringType, StructField, StructType
+from pyspark.sql.types import DoubleType, FloatType, StringType, StructField, StructType
 
 from jobs.config import RawInput, Site
 from jobs.errors import InputError
@@ -124,7 +124,9 @@ def _names(name: str, file: str, header: list[str], raw: RawTable, declared: Raw
                 f"inputs.{name}: {Path(file).name} has {len(header)} columns instead of {len(raw.columns)}"
             )
         return list(raw.columns), []
-    adapters = {declared.columns.get(column, column).lower(): column for column in (*raw.columns, *raw.optional)}
+    # What the site renames comes last: it wins over a column of the adapter that has that name.
+    ordered = sorted((*raw.columns, *raw.optional), key=lambda column: column in declared.columns)
+    adapters = {declared.columns.get(column, column).lower(): column for column in ordered}
     prefixes = [column[:-1].lower() for column in raw.optional if column.endswith("*")]
     names, unknown = [], []
     for position, column in enumerate(header):
@@ -178,12 +180,21 @@ def find_extracts(session: Callable[[], SparkSession], site: Site, adapter: Adap
     return extracts
 
 
+def _text(read: DataFrame, column: str) -> Column:
+    """As text; whole numbers that were written as floating-point ones, as integers with gaps are, without a point."""
+    value = read[column]
+    if read.schema[column].dataType not in (DoubleType(), FloatType()):
+        return value.cast("string")
+    is_whole = (value == F.floor(value)) & (F.abs(value) < 1e15)
+    return F.when(is_whole, value.cast("bigint").cast("string")).otherwise(value.cast("string"))
+
+
 def _read_group(spark: SparkSession, extract: Extract, files: list[str], names: tuple[str, ...]) -> DataFrame:
     place = [F.col("_metadata.file_path").alias("__file"), F.col("_metadata.file_block_start").alias(BLOCK)]
     position = F.monotonically_increasing_id().alias(POSITION)
     if extract.declared.format == "parquet":
         read = spark.read.parquet(*files)
-        columns = [read[column].cast("string").alias(name) for column, name in zip(read.columns, names, strict=True)]
+        columns = [_text(read, column).alias(name) for column, name in zip(read.columns, names, strict=True)]
         return read.select(*columns, F.lit(None).cast("string").alias(CORRUPT), *place, position)
     schema = StructType([StructField(name, StringType()) for name in (*names, CORRUPT)])
     reader = spark.read.schema(schema).option("header", True).option("mode", "PERMISSIVE")

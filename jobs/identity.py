@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -62,16 +62,20 @@ def _pseudonym(text: Column) -> Column:
     return F.substring(F.sha2(F.concat(F.col(OUTER), inner), 256), 1, 32)
 
 
-def pseudonymise(frame: DataFrame, key: bytes, id_column: str, parts: Sequence[str] = ()) -> DataFrame:
+def pseudonymise(
+    frame: DataFrame, key: bytes, id_column: str, parts: Mapping[str, str] | tuple[str, ...] = ()
+) -> DataFrame:
     """`frame` with `person_id` in the place of `id_column`, and each of `parts` replaced by the pseudonym of
-    (column, person, value). A missing identifier gives a NULL `person_id`."""
+    (column, person, value); `parts` may say which column's name to use. A missing identifier gives a NULL
+    `person_id`."""
+    names = parts if isinstance(parts, Mapping) else {part: part for part in parts}
     keyed = frame.crossJoin(F.broadcast(_pads(frame.sparkSession, key)))
     part = {
         name: F.when(
             F.col(name).isNotNull() & F.col(id_column).isNotNull(),
-            _pseudonym(F.concat_ws("\u001f", F.lit(name.lower()), F.col(id_column), F.col(name))),
+            _pseudonym(F.concat_ws("\u001f", F.lit(known_as.lower()), F.col(id_column), F.col(name))),
         )
-        for name in parts
+        for name, known_as in names.items()
     }
     dropped = [INNER, OUTER] if id_column == "person_id" else [id_column, INNER, OUTER]
     return keyed.withColumns(part).withColumn("person_id", _pseudonym(F.col(id_column))).drop(*dropped)

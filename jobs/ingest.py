@@ -69,8 +69,11 @@ def annotate_rows(
     # Rows that differ in a column that is ignored are not the same row.
     marked = _with_content(rows.withColumn("__damaged", _is_damaged(cells)), [*cells, BESIDE]).drop(BESIDE)
     if raw.id_column is not None:
-        marked = pseudonymise(marked, key, raw.id_column, raw.id_parts)
-    marked = _mark_duplicates(marked, CONTENT[0] if raw.id_column is None else "person_id", partitions)
+        marked = pseudonymise(marked, key, raw.id_column, {part: raw.id_names.get(part, part) for part in raw.id_parts})
+    if raw.is_vocabulary:
+        marked = marked.withColumn(DUPLICATE, F.lit(False))
+    else:
+        marked = _mark_duplicates(marked, CONTENT[0] if raw.id_column is None else "person_id", partitions)
     marked = mark_suppressed(marked, suppressions if raw.id_column is not None else None, SUPPRESSED)
     annotated = raw.annotate(marked, site)
     general = [
@@ -184,9 +187,12 @@ def build_unknown_codes(
     site: Site,
     delivery: str,
     spark: SparkSession,
+    found: DataFrame | None = None,
 ) -> DataFrame:
-    """One row per raw table x column x code without a meaning in the adapter."""
+    """One row per raw table x column x code without a meaning in the adapter; `found`: those that it found itself."""
     parts = [spark.createDataFrame([], TABLES["unknown_codes"].struct())]
+    if found is not None:
+        parts.append(found.withColumn("delivery", F.lit(delivery)).select(*TABLES["unknown_codes"].column_names))
     for name, rows in accepted.items():
         for column, known in raws[name].known_codes(site).items():
             if column not in rows.columns or counted[name].profile.get((column, OTHER)) == 0:
@@ -232,18 +238,24 @@ def ingested_tables(
         rows = read_extract(spark, extract, delivery)
         return annotate_rows(rows, raws[name], site, key, suppressions, partitions_of(extract, spark))
 
-    held = {name: annotated(name, one).persist(StorageLevel.MEMORY_AND_DISK) for name, one in extracts.items()}
+    raw_rows = {name: annotated(name, one).persist(StorageLevel.MEMORY_AND_DISK) for name, one in extracts.items()}
+    held = list(raw_rows.values())
     try:
+        if adapter.relate is not None:
+            related = adapter.relate(raw_rows, site)
+            raw_rows |= {name: frame.persist(StorageLevel.MEMORY_AND_DISK) for name, frame in related.items()}
+            held += [raw_rows[name] for name in related]
         with ThreadPoolExecutor(TABLES_AT_A_TIME) as pool:
-            counts = pool.map(lambda name: count_rows(held[name], raws[name], site), held)
-            counted = dict(zip(held, counts, strict=True))
+            counts = pool.map(lambda name: count_rows(raw_rows[name], raws[name], site), raw_rows)
+            counted = dict(zip(raw_rows, counts, strict=True))
         ensure_balanced({name: one.ledger for name, one in counted.items()})
-        rows = {name: with_source_row(frame, counted[name].offsets) for name, frame in held.items()}
+        rows = {name: with_source_row(frame, counted[name].offsets) for name, frame in raw_rows.items()}
         accepted = {
             name: frame.where(is_accepted()).drop("reasons", DUPLICATE, SUPPRESSED, *CONTENT)
             for name, frame in rows.items()
         }
         conformed = adapter.conform(accepted, site)
+        strange = conformed.pop("unknown_codes", None)
         claims = conformed.pop("person_claims", None)
         if claims is not None:
             conformed["person"] = build_persons(claims)
@@ -253,10 +265,10 @@ def ingested_tables(
             conformed=conformed,
             quarantined={name: build_quarantine(frame, raws[name]) for name, frame in rows.items()},
             ledger=build_ledger(counted, delivery, spark),
-            unknown_codes=build_unknown_codes(accepted, counted, raws, site, delivery, spark),
+            unknown_codes=build_unknown_codes(accepted, counted, raws, site, delivery, spark, strange),
         )
     finally:
-        for frame in held.values():
+        for frame in held:
             frame.unpersist()
 
 

@@ -68,8 +68,8 @@ recurrence = Table(
 dispensing = Table(
     name="dispensing",
     layer="conformed",
-    grain="one row per dispensing",
-    key=("delivery", "source_file", "source_row"),
+    grain="one row per dispensing x ATC code",
+    key=("delivery", "source_file", "source_row", "atc"),
     columns=(
         PERSON_ID,
         Column("dispensed_date", "date", "date on which the pharmacy handed it out", nullable=False),

@@ -50,6 +50,9 @@ class RawTable:
     code_columns: Mapping[str, frozenset[str]] = field(default_factory=dict)  # column -> the values with a meaning
     site_codes: Mapping[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
     # column -> the key under `adapter` of the site file that replaces the values with a meaning, and those without it
+    id_names: Mapping[str, str] = field(default_factory=dict)
+    # column of `id_parts` -> the column of another table whose values it repeats, so that the pseudonyms are the same
+    is_vocabulary: bool = False  # only looked up: a repeated row says nothing new and is not told apart
 
     def known_codes(self, site: Site) -> dict[str, frozenset[str]]:
         """Column -> the values with a meaning at this site."""
@@ -66,12 +69,15 @@ class Adapter:
 
     `conform` gets the accepted, deduplicated rows by raw table (only those that the site delivers) and returns
     conformed tables by name, each with exactly the columns of its contract, in any order; `person_claims` in the place
-    of `person`.
+    of `person`, and `unknown_codes` (raw_table, column, code, n) for codes that only several tables together tell to be
+    unknown. `relate` gets all annotated rows and returns those raw tables whose rows contradict another table's, with
+    the reasons added (sorted).
     """
 
     country: str
     raw_tables: tuple[RawTable, ...]
     conform: Callable[[Mapping[str, DataFrame], Site], dict[str, DataFrame]]
+    relate: Callable[[Mapping[str, DataFrame], Site], dict[str, DataFrame]] | None = None
 
 
 def load_adapter(country: str) -> Adapter:
