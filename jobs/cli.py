@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 DEMO_STUDY = "her2_mbc"
 DEMO_PERSONS = 20_000
 NO_DELIVERY = ""  # for what is done to all of them
-COUNTRIES = {"no": "norway", "omop": "omop"}  # what `synthesize` can make -> its module in jobs/synthetic
+# What `synthesize` can make -> its module in jobs/synthetic.
+COUNTRIES = {"no": "norway", "fi": "finland", "omop": "omop"}
 STAGES = ("cohort", "exposures", "lines", "aggregate", "survival", "report")
 
 

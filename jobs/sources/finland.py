@@ -1,0 +1,451 @@
+"""Finland: population register, cancer register, care register, drugs given in hospital, purchases of medicines, two
+files of deaths, test results of pathology, life table.
+
+What a delivery may name differently stands in the site file: column names under `inputs.<table>.columns`, codes under
+`adapter` (regions, stages, basis, statuses, recurrences, sample_sites, markers, methods, results, routes,
+product_words).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from typing import TYPE_CHECKING
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from jobs.sources.adapter import Adapter, RawTable
+from jobs.sources.claims import claims_of, seen_in_hospital
+from jobs.sources.icdo import icd10_of
+from jobs.sources.life_table import RAW_TABLES as LIFE_TABLES
+from jobs.sources.life_table import conform_life_table
+from jobs.sources.parse import (
+    decoded,
+    impossible,
+    missing,
+    partial_date,
+    partial_precision,
+    reason,
+    row_pseudonym,
+    site_codes,
+    unknown_code,
+    with_reasons,
+    without_repeated_keys,
+)
+from jobs.sources.unpivot import unpivoted
+from schemas import TABLES
+
+if TYPE_CHECKING:
+    from jobs.config import Site
+
+SEX = {"1": "male", "2": "female"}
+# Codes that differ between deliveries; a site file replaces them under `adapter`.
+STAGE = {"0": "", "1": "localised", "2": "regional", "3": "distant", "4": "", "9": ""}
+BASIS = {"1": "clinical", "2": "clinical", "3": "cytology", "4": "histology", "5": "autopsy", "6": "death_certificate",
+         "9": ""}  # fmt: skip
+STATUS = {"1": "alive", "2": "dead", "3": "emigrated", "4": "lost"}
+RECURRENCE = {"1": "local", "2": "regional", "3": "distant"}
+SAMPLE_SITE = {"P": "primary", "M": "metastasis"}
+MARKER = {"HER2": "her2", "ER": "er", "PR": "pr"}
+METHOD = {"IHC": "ihc", "ISH": "ish", "PROS": "percent"}
+RESULT = {"0": "0", "1+": "1+", "2+": "2+", "3+": "3+", "POS": "positive", "NEG": "negative", "AMP": "amplified",
+          "EI AMP": "not_amplified"}  # fmt: skip
+ROUTE = {"IV": "iv", "SC": "sc", "IM": "im", "PO": "oral"}
+REGION: dict[str, str] = {}
+# What follows the name of a product: its form.
+PRODUCT_WORDS = ("inf", "inj", "infuusio", "injektio", "kuiva-aine", "konsentraatti", "liuos", "tabl", "tabletti",
+                 "kaps", "kapseli", "ruisku")  # fmt: skip
+
+FINNISH_DAY, FINNISH_MONTH = r"^(\d{1,2})\.(\d{1,2})\.(\d{4})$", r"^(\d{1,2})[./](\d{4})$"
+MIDNIGHT = r"[ T]00:00(:00(\.0+)?)?$"
+# The letter O where an ATC code has a digit.
+MISSPELT_ATC = r"^[A-Z][O\d]{2}[A-Z]{2}[O\d]{2}$"
+ATC_SHAPE = r"^Q?[A-Z](\d{2}([A-Z]([A-Z](\d{2})?)?)?)?$"
+ICD10_SHAPE = r"^[A-Z]\d{2}[0-9A-Z]{0,3}$"
+
+
+def _with_dates(frame: DataFrame, *names: str) -> DataFrame:
+    """Adds `<name>__date`: d.m.yyyy, m.yyyy and ISO dates, with or without a midnight, as YYYYMMDD, YYYYMM or YYYY."""
+
+    def compact(name: str) -> Column:
+        text = F.regexp_replace(name, MIDNIGHT, "")
+        year, month, day = (F.regexp_extract(text, FINNISH_DAY, place) for place in (3, 2, 1))
+        whole = F.concat(year, F.lpad(month, 2, "0"), F.lpad(day, 2, "0"))
+        to_month = F.concat(
+            F.regexp_extract(text, FINNISH_MONTH, 2), F.lpad(F.regexp_extract(text, FINNISH_MONTH, 1), 2, "0")
+        )
+        return F.when(text.rlike(FINNISH_DAY), whole).when(text.rlike(FINNISH_MONTH), to_month).otherwise(text)
+
+    return frame.withColumns({f"{name}__date": compact(name) for name in names})
+
+
+def _day(name: str) -> Column:
+    return partial_date(f"{name}__date")
+
+
+def _precision(name: str) -> Column:
+    return partial_precision(f"{name}__date")
+
+
+def _inexact(name: str) -> Column:
+    return reason(_precision(name) != "day", f"impossible_date:{name}")
+
+
+def _not_after_delivery(name: str) -> Column:
+    """An inexact date is not set after the delivery of its own month or year."""
+    is_inexact = _precision(name) != "day"
+    first = F.trunc(_day(name), "month")
+    delivery = F.to_date("delivery")
+    return F.when(is_inexact & (first <= delivery), F.least(_day(name), delivery)).otherwise(_day(name))
+
+
+def _number(name: str) -> Column:
+    return F.regexp_replace(name, ",", ".").try_cast("double")
+
+
+def _whole(name: str) -> Column:
+    """A code that was written as a number with decimals, without them."""
+    return F.regexp_replace(name, r"[,.]0+$", "")
+
+
+def _atc(name: str) -> Column:
+    """The ATC code in upper case, with zeros where a letter O stands in the place of a digit."""
+    code = F.upper(F.regexp_replace(name, r"\s", ""))
+    level = F.translate(F.substring(code, 2, 2), "O", "0")
+    mended = F.concat(
+        F.substring(code, 1, 1), level, F.substring(code, 4, 2), F.translate(F.substring(code, 6, 2), "O", "0")
+    )
+    return F.when(code.rlike(MISSPELT_ATC), mended).otherwise(code)
+
+
+def _letters_and_digits(text: Column) -> Column:
+    return F.nullif(F.regexp_replace(F.upper(text), "[^0-9A-Z]", ""), F.lit(""))
+
+
+def _annotate_population(frame: DataFrame, site: Site) -> DataFrame:
+    dated = _with_dates(frame, "SYNTYMAPV", "MAASTAMUUTTOPV")
+    judged = dated.withColumns(
+        {
+            "sex": decoded("SUKUPUOLI", SEX),
+            "birth_date": _day("SYNTYMAPV"),
+            "birth_date_precision": _precision("SYNTYMAPV"),
+            "emigration_date": _not_after_delivery("MAASTAMUUTTOPV"),
+            "region": decoded("ALUE", site_codes(site, "regions", REGION)),
+            "reasons": with_reasons(
+                missing("SYNTYMAPV"), missing("SUKUPUOLI"), impossible("SYNTYMAPV", _day("SYNTYMAPV")),
+                impossible("MAASTAMUUTTOPV", _not_after_delivery("MAASTAMUUTTOPV")), unknown_code("SUKUPUOLI", SEX),
+                reason(_day("MAASTAMUUTTOPV") < _day("SYNTYMAPV"), "emigration_before_birth"),
+            ),
+        }
+    )  # fmt: skip
+    return without_repeated_keys(judged, ["person_id"])
+
+
+def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
+    dated = _with_dates(frame, "dg_date", "ex_date")
+    status = decoded("status_close", site_codes(site, "statuses", STATUS))
+    closed = _not_after_delivery("ex_date")
+    judged = dated.withColumns(
+        {
+            "diagnosis_date": _not_after_delivery("dg_date"),
+            "diagnosis_date_precision": _precision("dg_date"),
+            "death_date": F.when(status == "dead", closed),
+            "death_date_precision": F.when(status == "dead", _precision("ex_date")),
+            "emigration_date": F.when(status.isin("emigrated", "lost"), closed),
+            "reasons": with_reasons(
+                missing("tumour_no"), missing("dg_date"), missing("topo"),
+                impossible("dg_date", _not_after_delivery("dg_date")), impossible("ex_date", closed),
+                reason(~_letters_and_digits(_whole("topo")).rlike(ICD10_SHAPE), "unknown_code:topo"),
+                reason(closed < _day("dg_date"), "end_before_start"),
+            ),
+        }
+    )  # fmt: skip
+    return without_repeated_keys(judged, ["person_id", "tumour_no"])
+
+
+def _annotate_recurrence(frame: DataFrame, site: Site) -> DataFrame:
+    kinds = site_codes(site, "recurrences", RECURRENCE)
+    judged = _with_dates(frame, "PVM").withColumns(
+        {
+            "event_date": _not_after_delivery("PVM"),
+            "event_date_precision": _precision("PVM"),
+            "kind": decoded("LAJI", kinds),
+            "reasons": with_reasons(
+                missing("PVM"), missing("LAJI"), impossible("PVM", _not_after_delivery("PVM")),
+                unknown_code("LAJI", kinds),
+            ),
+        }
+    )  # fmt: skip
+    return without_repeated_keys(judged, ["person_id", "tumour_no", "event_date", "kind"])
+
+
+def _annotate_care(frame: DataFrame, _: Site) -> DataFrame:
+    dated = _with_dates(frame, "TUPVA", "LPVM")
+    return dated.withColumns(
+        {
+            "start_date": _day("TUPVA"),
+            "end_date": _day("LPVM"),
+            "contact_id": row_pseudonym(),
+            "reasons": F.array_distinct(
+                with_reasons(
+                    missing("TUPVA"), impossible("TUPVA", _day("TUPVA")), impossible("LPVM", _day("LPVM")),
+                    _inexact("TUPVA"), _inexact("LPVM"), reason(_day("LPVM") < _day("TUPVA"), "end_before_start"),
+                )
+            ),
+        }
+    )  # fmt: skip
+
+
+def _annotate_hospital_drugs(frame: DataFrame, site: Site) -> DataFrame:
+    words = [str(word) for word in site.adapter.get("product_words", PRODUCT_WORDS)]
+    # The name ends where its strength or its form begins.
+    form = r"(?:\s+(?:" + "|".join(words) + r")\b.*|\s*\d.*)$"
+    name = F.nullif(F.trim(F.regexp_replace(F.lower("VALMISTE"), form, "")), F.lit(""))
+    code = _atc("ATC")
+    dated = _with_dates(frame, "ALOITUSPV", "LOPETUSPV")
+    start, end = _day("ALOITUSPV"), _day("LOPETUSPV")
+    has_code = code.rlike(ATC_SHAPE)
+    return dated.withColumns(
+        {
+            "start_date": start,
+            "end_date": F.when(end != start, end),
+            "contact_id": row_pseudonym(),
+            "code_system": F.when(has_code, "atc").otherwise("name"),
+            "code": F.when(has_code, code).otherwise(name),
+            "reasons": F.array_distinct(
+                with_reasons(
+                    missing("ALOITUSPV"), impossible("ALOITUSPV", start), impossible("LOPETUSPV", end),
+                    _inexact("ALOITUSPV"), _inexact("LOPETUSPV"), reason(end < start, "end_before_start"),
+                    reason(~F.coalesce(has_code, F.lit(False)) & name.isNull(), "missing:VALMISTE"),
+                )
+            ),
+        }
+    )  # fmt: skip
+
+
+def _annotate_purchase(frame: DataFrame, _: Site) -> DataFrame:
+    bought, packages = _day("OSTOPV"), _number("PLKM")
+    return _with_dates(frame, "OSTOPV").withColumns(
+        {
+            "dispensed_date": bought,
+            "atc_code": _atc("ATC"),
+            "packages": packages,
+            "reasons": F.array_distinct(
+                with_reasons(
+                    missing("OSTOPV"), missing("ATC"), impossible("OSTOPV", bought), _inexact("OSTOPV"),
+                    reason(~_atc("ATC").rlike(ATC_SHAPE), "unknown_code:ATC"),
+                    reason(F.col("PLKM").isNotNull() & packages.isNull(), "impossible_number:PLKM"),
+                )
+            ),
+        }
+    )  # fmt: skip
+
+
+def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:
+    return _with_dates(frame, "KUOLPV").withColumns(
+        {
+            "death_date": _not_after_delivery("KUOLPV"),
+            "death_date_precision": _precision("KUOLPV"),
+            "reasons": with_reasons(missing("KUOLPV"), impossible("KUOLPV", _not_after_delivery("KUOLPV"))),
+        }
+    )
+
+
+def _annotate_pathology(frame: DataFrame, site: Site) -> DataFrame:
+    sites, markers = site_codes(site, "sample_sites", SAMPLE_SITE), site_codes(site, "markers", MARKER)
+    methods, results = site_codes(site, "methods", METHOD), site_codes(site, "results", RESULT)
+    is_percent = decoded("MENETELMA", methods) == "percent"
+    percent = F.when(_number("TULOS").between(0, 100), _number("TULOS").cast("string"))
+    sampled = _not_after_delivery("NAYTEPV")
+    return _with_dates(frame, "NAYTEPV").withColumns(
+        {
+            "sample_date": sampled,
+            "site": decoded("NAYTE", sites),
+            "marker": decoded("MARKKERI", markers),
+            "method": decoded("MENETELMA", methods),
+            "result": F.when(is_percent, percent).otherwise(decoded("TULOS", results)),
+            "reasons": with_reasons(
+                *(missing(name) for name in ("NAYTEPV", "NAYTE", "MARKKERI", "MENETELMA", "TULOS")),
+                impossible("NAYTEPV", sampled), unknown_code("NAYTE", sites), unknown_code("MARKKERI", markers),
+                unknown_code("MENETELMA", methods), reason(is_percent & percent.isNull(), "impossible_number:TULOS"),
+                reason(~is_percent & ~F.col("TULOS").isin(*results), "unknown_code:TULOS"),
+            ),
+        }
+    )  # fmt: skip
+
+
+def _claims(accepted: Mapping[str, DataFrame]) -> DataFrame:
+    """What the registers of causes of death, population, cancer and care say of a person, believed in this order."""
+    priorities = {"deaths": 0, "deaths_population": 1, "population": 2, "cancer": 3}
+    said = [
+        accepted[name].withColumn("priority", F.lit(place)) for name, place in priorities.items() if name in accepted
+    ]
+    return claims_of(*said, seen_in_hospital(accepted["care"], priority=4))
+
+
+def _tumour(cancer: DataFrame, site: Site) -> DataFrame:
+    kind, behaviour = _whole("morpho"), _whole("beh")
+    is_whole = kind.rlike(r"^\d{4}$") & behaviour.rlike(r"^\d$")
+    morphology = F.when(is_whole, F.concat(kind, F.lit("/"), behaviour))
+    nothing = F.lit(None).cast("string")
+    return cancer.withColumns(
+        {
+            "tumour_id": F.col("tumour_no"),
+            "icd10": icd10_of(_letters_and_digits(_whole("topo")), morphology),
+            "morphology": morphology,
+            "stage": decoded("stage", site_codes(site, "stages", STAGE)),
+            "basis": decoded("basis", site_codes(site, "basis", BASIS)),
+            **dict.fromkeys(("er", "pr", "her2"), nothing),
+        }
+    ).select(*TABLES["tumour"].column_names)
+
+
+def _hospital_diagnosis(care: DataFrame) -> DataFrame:
+    def position(column: str) -> Column:
+        return F.lit("main" if column.upper() == "PDGO" else "secondary")
+
+    diagnoses = unpivoted(care, ("PDGO", "pdgo", "sdg"), _letters_and_digits, position).withColumns(
+        {"icd10": F.col("cell"), "position": F.col("of_column")}
+    )
+    return diagnoses.select(*TABLES["hospital_diagnosis"].column_names)
+
+
+def _hospital_drug(given: DataFrame, site: Site) -> DataFrame:
+    route = F.coalesce(decoded("ANTOREITTI", site_codes(site, "routes", ROUTE)), F.lit("unspecified"))
+    return given.withColumn("route", route).select(*TABLES["hospital_drug"].column_names)
+
+
+def _dispensing(purchases: DataFrame) -> DataFrame:
+    nothing = F.lit(None)
+    return purchases.withColumns(
+        {"atc": F.col("atc_code"), "ddd": nothing.cast("double"), "days_supply": nothing.cast("int")}
+    ).select(*TABLES["dispensing"].column_names)
+
+
+def _mended_codes(accepted: Mapping[str, DataFrame]) -> DataFrame:
+    """ATC codes in which a letter O was read as a zero, with counts."""
+    parts = [
+        accepted[name]
+        .where(F.upper(F.regexp_replace("ATC", r"\s", "")) != _atc("ATC"))
+        .groupBy(F.col("ATC").alias("code"))
+        .agg(F.count("*").alias("n"))
+        .select(F.lit(name).alias("raw_table"), F.lit("ATC with O for 0").alias("column"), "code", "n")
+        for name in ("purchases", "hospital_drugs")
+        if name in accepted
+    ]
+    return reduce(DataFrame.unionByName, parts)
+
+
+def _conform(accepted: Mapping[str, DataFrame], site: Site) -> dict[str, DataFrame]:
+    conformed = {
+        "person_claims": _claims(accepted),
+        "tumour": _tumour(accepted["cancer"], site),
+        "dispensing": _dispensing(accepted["purchases"]),
+        "hospital_diagnosis": _hospital_diagnosis(accepted["care"]),
+        "unknown_codes": _mended_codes(accepted),
+        **conform_life_table(accepted, site),
+    }
+    if "recurrence" in accepted:
+        named = accepted["recurrence"].withColumn("tumour_id", F.col("tumour_no"))
+        conformed["recurrence"] = named.select(*TABLES["recurrence"].column_names)
+    if "hospital_drugs" in accepted:
+        conformed["hospital_drug"] = _hospital_drug(accepted["hospital_drugs"], site)
+    if "pathology" in accepted:
+        results = accepted["pathology"].withColumn("tumour_id", F.col("tumour_no"))
+        conformed["biomarker"] = results.select(*TABLES["biomarker"].column_names)
+    return conformed
+
+
+TEXT = {"sep": ";"}
+
+ADAPTER = Adapter(
+    country="finland",
+    raw_tables=(
+        RawTable(
+            name="population",
+            annotate=_annotate_population,
+            columns=("HETU", "SUKUPUOLI", "SYNTYMAPV", "ALUE"),
+            optional=("MAASTAMUUTTOPV",),
+            id_column="HETU",
+            options=TEXT,
+            site_codes={"ALUE": ("regions", frozenset(REGION))},
+        ),
+        RawTable(
+            name="cancer",
+            annotate=_annotate_cancer,
+            columns=("HETU", "tumour_no", "dg_date", "topo", "morpho", "beh", "stage"),
+            optional=("basis", "ex_date", "status_close"),
+            id_column="HETU",
+            id_parts=("tumour_no",),
+            options=TEXT,
+            site_codes={
+                "stage": ("stages", frozenset(STAGE)),
+                "basis": ("basis", frozenset(BASIS)),
+                "status_close": ("statuses", frozenset(STATUS)),
+            },
+        ),
+        RawTable(
+            name="recurrence",
+            annotate=_annotate_recurrence,
+            columns=("HETU", "PVM", "LAJI"),
+            optional=("tumour_no",),
+            id_column="HETU",
+            id_parts=("tumour_no",),
+            required=False,
+            options=TEXT,
+        ),
+        RawTable(
+            name="care",
+            annotate=_annotate_care,
+            columns=("HETU", "TUPVA", "LPVM", "PDGO"),
+            optional=("SDG*",),
+            id_column="HETU",
+            options=TEXT,
+        ),
+        RawTable(
+            name="hospital_drugs",
+            annotate=_annotate_hospital_drugs,
+            columns=("HETU", "ATC", "VALMISTE", "ALOITUSPV"),
+            optional=("LOPETUSPV", "ANTOREITTI"),
+            id_column="HETU",
+            required=False,
+            options=TEXT,
+            site_codes={"ANTOREITTI": ("routes", frozenset(ROUTE))},
+        ),
+        RawTable(
+            name="purchases",
+            annotate=_annotate_purchase,
+            columns=("HETU", "ATC", "OSTOPV", "PLKM", "VNRO"),
+            id_column="HETU",
+            options=TEXT,
+        ),
+        RawTable(
+            name="deaths",
+            annotate=_annotate_death,
+            columns=("HETU", "KUOLPV"),
+            id_column="HETU",
+            options=TEXT,
+        ),
+        RawTable(
+            name="deaths_population",
+            annotate=_annotate_death,
+            columns=("HETU", "KUOLPV"),
+            id_column="HETU",
+            required=False,
+            options=TEXT,
+        ),
+        RawTable(
+            name="pathology",
+            annotate=_annotate_pathology,
+            columns=("HETU", "NAYTEPV", "NAYTE", "MARKKERI", "MENETELMA", "TULOS"),
+            optional=("tumour_no",),
+            id_column="HETU",
+            id_parts=("tumour_no",),
+            required=False,
+            options=TEXT,
+        ),
+        *LIFE_TABLES,
+    ),
+    conform=_conform,
+)

@@ -1,0 +1,185 @@
+"""The Finnish files' own cases, in a small hand-written delivery."""
+
+from __future__ import annotations
+
+import gzip
+from datetime import date
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from jobs.codes import code_rows
+from jobs.config import RawInput, Site, load_drugs
+from jobs.extracts import find_extracts
+from jobs.identity import pseudonym_of
+from jobs.ingest import ingested_tables
+from jobs.sources.adapter import load_adapter
+
+KEY = b"k" * 32
+PEOPLE = ("010150-123A", "020260+456B", 'a"b', "d")
+FILES = {
+    "population": [
+        "HETU;SUKUPUOLI;SYNTYMAPV;ALUE;MAASTAMUUTTOPV",
+        "010150-123A;2;1.1.1950;25;",
+        "020260+456B;1;1960-02-02;4;3.2017",
+        '"a""b";2;1955;99;',
+        "d;2;15.6.1940;25;",
+        "e;2;31.2.1940;25;",
+    ],
+    "cancer": [
+        "HETU;tumour_no;dg_date;topo;morpho;beh;stage;basis;ex_date;status_close",
+        "010150-123A;1;2.3.2014;C50.9;8500,0;3,0;3;4;31.12.2022;1",
+        "020260+456B;1;3.2014;C445;8720;3;1;4;;",
+        "d;1;2014-03-02T00:00:00;C18.7;8140;3;2;6;5.4.2016;2",
+        "d;2;2.3.2014;153.1;8140;3;2;6;;",
+    ],
+    "care": [
+        "HETU;TUPVA;LPVM;PDGO;SDG1O;SDG2O",
+        "010150-123A;1.4.2014;2.4.2014;C50.9+;I10*;c509#",
+        "010150-123A;3.4.2014;2.4.2014;I10;;",
+        "d;20.5.2016;20.5.2016;I10&;@;",
+    ],
+    "hospital_drugs": [
+        "HETU;ATC;VALMISTE;ALOITUSPV;LOPETUSPV;ANTOREITTI",
+        "010150-123A;;HERCEPTIN 150 MG inf kuiva-aine;1.4.2014;;IV",
+        "010150-123A;;Kadcyla inf. konsentraatti;2.5.2014;2.5.2014;IV",
+        "010150-123A;LO1XCO3;;3.5.2014;10.5.2014;SC",
+        "010150-123A;;  ;4.5.2014;;IV",
+        "010150-123A;;Tuntematon 5 mg;5.5.2014;;QQ",
+    ],
+    "deaths": ["HETU;KUOLPV", "d;5.2016", '"a""b";7.8.2019'],
+    "deaths_population": ["HETU;KUOLPV", "d;23.5.2016", '"a""b";9.8.2019'],
+    "pathology": [
+        "HETU;tumour_no;NAYTEPV;NAYTE;MARKKERI;MENETELMA;TULOS",
+        "010150-123A;1;2.3.2014;P;HER2;IHC;2+",
+        "010150-123A;1;2.3.2014;P;HER2;ISH;AMP",
+        "010150-123A;1;2.3.2014;P;ER;PROS;12,5",
+        "010150-123A;1;2.3.2014;P;ER;PROS;120",
+        "010150-123A;1;2.3.2014;P;HER2;IHC;9+",
+    ],
+    "life_table": ["country,sex,year,age,probability_of_death", "fi,female,2012,60,0.01"],
+}
+PURCHASE = "HETU;ATC;OSTOPV;PLKM;VNRO"
+PURCHASES = {
+    "2019": [PURCHASE, "d;L02BG04;2019-11-01;1,5;1", "d;LO2BGO4;2019-12-01;1;1", "d;l02bg04;2019-12-02;-1;1"],
+    "2019-12": [PURCHASE, "d;LO2BGO4;2019-12-01;1;1", "d;XYZ;2019-12-03;1;1", "d;L02BG04;2019-12-04;yksi;1"],
+}
+
+
+@pytest.fixture(scope="module")
+def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """Table, or `held <raw table>` -> rows; `who` is the identifier as delivered."""
+    folder = tmp_path_factory.mktemp("finland")
+    for name, lines in FILES.items():
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    with gzip.open(folder / "purchases_2019.csv.gz", "wt") as stream:
+        stream.write("\n".join(PURCHASES["2019"]) + "\n")
+    (folder / "purchases_2019-12.csv").write_text("\n".join(PURCHASES["2019-12"]) + "\n")
+    inputs = {name: RawInput(path=str(folder / f"{name}.csv")) for name in FILES}
+    inputs["purchases"] = RawInput(path=str(folder / "purchases_*"))
+    regions = {"25": "helsinki", "4": "varsinais_suomi"}
+    site = Site(country="finland", warehouse=str(folder / "w"), inputs=inputs, adapter={"regions": regions})
+    adapter = load_adapter("finland")
+    names = {pseudonym_of(name, KEY): name for name in PEOPLE}
+
+    def session() -> SparkSession:
+        return spark
+
+    with ingested_tables(spark, site, adapter, find_extracts(session, site, adapter), "2023-06-30", KEY) as done:
+        frames = {**done.conformed, "unknown": done.unknown_codes, "ledger": done.ledger}
+        frames |= {f"held {name}": frame for name, frame in done.quarantined.items()}
+        found = {name: [row.asDict() for row in frame.collect()] for name, frame in frames.items()}
+    for rows in found.values():
+        for row in rows:
+            row["who"] = names.get(row.get("person_id"))
+    return found
+
+
+def _by(rows: list[dict[str, Any]], *key: str) -> dict[Any, dict[str, Any]]:
+    return {tuple(row[one] for one in key) if len(key) > 1 else row[key[0]]: row for row in rows}
+
+
+def test_dates_are_finnish_or_iso_and_may_be_partial(delivered: dict[str, list[dict[str, Any]]]) -> None:
+    people = _by(delivered["person"], "who")
+    assert people["010150-123A"]["birth_date"] == date(1950, 1, 1)
+    assert people["020260+456B"]["birth_date"] == date(1960, 2, 2)
+    assert people["020260+456B"]["emigration_date"] == date(2017, 3, 15)
+    assert (people['a"b']["birth_date"], people['a"b']["birth_date_precision"]) == (date(1955, 7, 1), "year")
+    tumours = _by(delivered["tumour"], "who")
+    assert {who: row["diagnosis_date"] for who, row in tumours.items()} == {
+        "010150-123A": date(2014, 3, 2), "020260+456B": date(2014, 3, 15), "d": date(2014, 3, 2),
+    }  # fmt: skip
+    assert [row["reasons"] for row in delivered["held population"]] == [["impossible_date:SYNTYMAPV"]]
+
+
+def test_codes_with_decimals_and_kinds_of_tumour(delivered: dict[str, list[dict[str, Any]]]) -> None:
+    tumours = _by(delivered["tumour"], "who")
+    assert (tumours["010150-123A"]["morphology"], tumours["010150-123A"]["icd10"]) == ("8500/3", "C509")
+    assert tumours["010150-123A"]["stage"] == "distant"
+    assert tumours["020260+456B"]["icd10"] == "C435"
+    assert tumours["d"]["basis"] == "death_certificate"
+    assert [row["reasons"] for row in delivered["held cancer"]] == [["unknown_code:topo"]]
+
+
+def test_of_deaths_that_disagree_the_exact_one_then_the_register_of_causes(
+    delivered: dict[str, list[dict[str, Any]]],
+) -> None:
+    people = _by(delivered["person"], "who")
+    assert (people["d"]["death_date"], people["d"]["death_date_precision"]) == (date(2016, 5, 23), "day")
+    assert people['a"b']["death_date"] == date(2019, 8, 7)
+
+
+def test_diagnoses_without_stray_signs(delivered: dict[str, list[dict[str, Any]]]) -> None:
+    found = sorted((row["who"], row["icd10"], row["position"]) for row in delivered["hospital_diagnosis"])
+    assert found == [
+        ("010150-123A", "C509", "main"), ("010150-123A", "C509", "secondary"), ("010150-123A", "I10", "secondary"),
+        ("d", "I10", "main"),
+    ]  # fmt: skip
+    assert [row["reasons"] for row in delivered["held care"]] == [["end_before_start"]]
+
+
+def test_infusions_are_known_by_the_name_of_the_product(delivered: dict[str, list[dict[str, Any]]]) -> None:
+    drugs = _by(delivered["hospital_drug"], "start_date")
+    means = {(system, code): substance for system, code, _, _, substance in code_rows(load_drugs(), "finland")}
+
+    def substance(day: date) -> str | None:
+        return means.get((drugs[day]["code_system"], drugs[day]["code"]))
+
+    assert substance(date(2014, 4, 1)) == "trastuzumab"
+    assert (substance(date(2014, 5, 2)), drugs[date(2014, 5, 2)]["end_date"]) == ("trastuzumab_emtansine", None)
+    assert (substance(date(2014, 5, 3)), drugs[date(2014, 5, 3)]["end_date"]) == ("trastuzumab", date(2014, 5, 10))
+    assert (drugs[date(2014, 5, 5)]["code"], substance(date(2014, 5, 5))) == ("tuntematon", None)
+    assert drugs[date(2014, 5, 3)]["route"] == "sc"
+    assert [row["reasons"] for row in delivered["held hospital_drugs"]] == [["missing:VALMISTE"]]
+
+
+def test_a_letter_for_a_digit_is_mended_and_counted(delivered: dict[str, list[dict[str, Any]]]) -> None:
+    bought = sorted((row["dispensed_date"], row["atc"], row["packages"]) for row in delivered["dispensing"])
+    assert bought == [
+        (date(2019, 11, 1), "L02BG04", 1.5), (date(2019, 12, 1), "L02BG04", 1.0), (date(2019, 12, 2), "L02BG04", -1.0),
+    ]  # fmt: skip
+    unknown = {(row["raw_table"], row["column"], row["code"]): row["n"] for row in delivered["unknown"]}
+    assert unknown == {
+        ("purchases", "ATC with O for 0", "LO2BGO4"): 1,
+        ("hospital_drugs", "ATC with O for 0", "LO1XCO3"): 1,
+        ("hospital_drugs", "ANTOREITTI", "QQ"): 1,
+        ("population", "ALUE", "99"): 1,
+    }
+
+
+def test_a_row_of_two_files_is_one(delivered: dict[str, list[dict[str, Any]]]) -> None:
+    ledger = _by(delivered["ledger"], "raw_table")["purchases"]
+    counts = ("rows_in", "rows_accepted", "rows_quarantined", "rows_duplicate")
+    assert tuple(ledger[count] for count in counts) == (6, 3, 2, 1)
+    held = sorted(row["reasons"] for row in delivered["held purchases"])
+    assert held == [["impossible_number:PLKM"], ["unknown_code:ATC"]]
+
+
+def test_results_of_pathology(delivered: dict[str, list[dict[str, Any]]]) -> None:
+    results = sorted((row["marker"], row["method"], row["result"]) for row in delivered["biomarker"])
+    assert results == [("er", "percent", "12.5"), ("her2", "ihc", "2+"), ("her2", "ish", "amplified")]
+    named = {row["tumour_id"] for row in delivered["biomarker"]}
+    assert named == {_by(delivered["tumour"], "who")["010150-123A"]["tumour_id"]}
+    held = sorted(row["reasons"] for row in delivered["held pathology"])
+    assert held == [["impossible_number:TULOS"], ["unknown_code:TULOS"]]
