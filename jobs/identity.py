@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -63,7 +63,7 @@ def _pseudonym(text: Column) -> Column:
 
 
 def pseudonymise(
-    frame: DataFrame, key: bytes, id_column: str, parts: Mapping[str, str] | tuple[str, ...] = ()
+    frame: DataFrame, key: bytes, id_column: str, parts: Mapping[str, str] | Sequence[str] = ()
 ) -> DataFrame:
     """`frame` with `person_id` in the place of `id_column`, and each of `parts` replaced by the pseudonym of
     (column, person, value); `parts` may say which column's name to use. A missing identifier gives a NULL

@@ -9,6 +9,7 @@ unknown codes. A concept that the vocabulary has withdrawn keeps its own code; a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -67,11 +68,17 @@ ICD10_VOCABULARIES = ("ICD10", "ICD10CM", "ICD10GM", "ICD10CN")
 RXNORM_VOCABULARIES = ("RxNorm", "RxNorm Extension")
 TUMOUR_ICD10 = ("C", "D0")  # what makes a row of the table `tumour`
 SECONDARY = ("C77", "C78", "C79")  # spread of another tumour, never one of its own
+TOLD = {
+    "stage": ("localised", "regional", "distant", "value"), "recurrence": ("local", "regional", "distant"),
+    "marker": ("her2", "er", "pr"), "method": ("ihc", "ish", "percent"), "site": ("primary", "metastasis"),
+}  # fmt: skip
 CONDITION_FIELD = "1147127"  # condition_occurrence.condition_occurrence_id
 EXTENTS = ("localised", "regional", "distant")
 ICD10 = r"^[A-Z]\d{2}[0-9A-Z]{0,3}$"
+PART = r"^\d{1,2}$"  # of a date: month or day
 ICDO3 = r"^(\d{4}/\d)-(C\d{2}\.?\d?)$"
 LONGEST_CODE = 20
+MOST = 1e9
 COMBINATION = r"(?i)\band\b|combinations"
 # Free text, identifiers of others and of the source: neither used nor kept with quarantined rows.
 NOT_KEPT = ("person_source_value", "provider_id", "visit_detail_id", "stop_reason", "sig", "lot_number",
@@ -110,7 +117,8 @@ def _date(name: str) -> Column:
 
 
 def _number(name: str) -> Column:
-    return F.regexp_replace(name, ",", ".").try_cast("double")
+    number = F.regexp_replace(name, ",", ".").try_cast("double")
+    return F.when(F.abs(number) < MOST, number)  # neither infinite nor no number
 
 
 def _whole(name: str) -> Column:
@@ -144,7 +152,8 @@ def _annotate_person(frame: DataFrame, site: Site) -> DataFrame:
     text = F.when(precision == "year", F.concat(year, F.lit("0701"))).otherwise(
         F.concat(year, two_digits, F.coalesce(F.lpad(day, 2, "0"), F.lit("15")))
     )
-    born = F.when(text.rlike(r"^\d{8}$"), F.try_to_date(text, "yyyyMMdd"))
+    known = F.coalesce(month, F.lit("1")).rlike(PART) & F.coalesce(day, F.lit("1")).rlike(PART)
+    born = F.when(year.rlike(r"^\d{4}$") & known, F.try_to_date(text, "yyyyMMdd"))
     judged = _tidy(frame).withColumns(
         {
             "sex": decoded("gender_concept_id", sexes),
@@ -464,6 +473,13 @@ def _claims(accepted: Mapping[str, DataFrame], person: DataFrame, site: Site) ->
 # ---- conditions ----
 
 
+def _icd10_of_concept(concept: str, code: str) -> tuple[int, str]:
+    plain = code.replace(".", "").upper()
+    if not concept.isdigit() or re.fullmatch(ICD10, plain) is None:
+        raise ConfigurationError(f"adapter.condition_icd10.{concept}: give a concept's number and an ICD-10 code")
+    return int(concept), plain
+
+
 def _with_icd10(conditions: DataFrame, vocabulary: _Vocabulary, site: Site) -> DataFrame:
     """Conditions with `icd10` (NULL where none is known) and `morphology`."""
     vocabularies = [str(name) for name in _setting(site, "icd10_vocabularies", ICD10_VOCABULARIES)]
@@ -485,7 +501,7 @@ def _with_icd10(conditions: DataFrame, vocabulary: _Vocabulary, site: Site) -> D
     candidates = [F.col("source_code"), F.col("standard_code")]
     mapping = site_codes(site, "condition_icd10", {})
     if mapping:
-        rows = [(int(concept), code.replace(".", "").upper()) for concept, code in mapping.items() if concept.isdigit()]
+        rows = [_icd10_of_concept(concept, code) for concept, code in mapping.items()]
         frame = conditions.sparkSession.createDataFrame(rows, "mapped bigint, mapped_code string")
         standard = _used((conditions, "condition_concept_id"))
         nearest = _looked_up(vocabulary.nearest(standard, frame)).withColumnRenamed("concept", "__standard")
@@ -575,19 +591,30 @@ def _hospital_diagnosis(accepted: Mapping[str, DataFrame], conditions: DataFrame
 # ---- measurements ----
 
 
+def _fact(key: str, meaning: Any) -> str:
+    """What an entry of the site's list tells; ConfigurationError where it says nothing that can be told."""
+    if isinstance(meaning, Mapping):
+        facts = [fact for fact in ("stage", "recurrence", "marker") if fact in meaning]
+        if len(facts) == 1 and all(meaning[said] in TOLD.get(said, ()) for said in meaning):
+            return facts[0]
+    raise ConfigurationError(
+        f"adapter.measurements.{key}: write {{stage: distant|regional|localised|value}}, {{recurrence: local|regional|"
+        "distant} or {marker: her2|er|pr, method: ihc|ish|percent, site: primary|metastasis}"
+    )
+
+
 def _mapped_measurements(accepted: Mapping[str, DataFrame], vocabulary: _Vocabulary, site: Site) -> DataFrame:
     """The measurements that the site's list means: `fact` (stage, recurrence, marker), `said`, `method`, `sampled`."""
-    rows: list[tuple[str, str, str, str | None, str]] = []
+    rows: list[tuple[str, str, str, str, str]] = []
     for key, meaning in _setting(site, "measurements", MEASUREMENT).items():
-        facts = [fact for fact in ("stage", "recurrence", "marker") if fact in meaning]
-        if len(facts) != 1:
-            raise ConfigurationError("adapter.measurements: each entry is a stage, a recurrence or a marker")
-        fact = facts[0]
-        rows.append((str(key).lower(), fact, str(meaning[fact]), meaning.get("method", "ihc"),
-                     str(meaning.get("site", "primary"))))  # fmt: skip
+        fact = _fact(str(key), meaning)
+        method, sampled = str(meaning.get("method", "ihc")), str(meaning.get("site", "primary"))
+        rows.append((str(key).lower(), fact, str(meaning[fact]), method, sampled))
     spark = accepted["measurement"].sparkSession
     columns = "mapped string, fact string, said string, method string, sampled string"
-    by_text = spark.createDataFrame(rows, columns).withColumnRenamed("mapped", "__text")
+    by_text = spark.createDataFrame([row for row in rows if not row[0].isdigit()], columns).withColumnRenamed(
+        "mapped", "__text"
+    )
     by_number = spark.createDataFrame([row for row in rows if row[0].isdigit()], columns)
     by_number = by_number.withColumn("mapped", F.col("mapped").cast("bigint"))
     measured = accepted["measurement"].withColumns(
@@ -756,7 +783,7 @@ def _hospital_drug(given: DataFrame, site: Site) -> DataFrame:
 def _dispensing(dispensed: DataFrame, site: Site) -> DataFrame:
     """One row per dispensing and ATC code. Days of supply: as stated, else from first to last day where they differ."""
     lasts = F.datediff("last_date", "start_date") + 1
-    stated = F.when(F.col("days") > 0, F.round("days"))
+    stated = F.when(F.col("days") > 0, F.round("days"))  # 0 days are unknown ones
     days = F.coalesce(stated, F.when(lasts > 1, lasts)).cast("int")
     packages = F.col("number") if _counts_packages(site) else F.lit(None).cast("double")
     atc = F.filter("codes", lambda one: one["code_system"] == "atc")

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from jobs.config import RawInput, Site
+from jobs.errors import ConfigurationError
 from jobs.extracts import find_extracts
 from jobs.identity import pseudonym_of
 from jobs.ingest import ingested_tables
 from jobs.sources.adapter import load_adapter
+from jobs.sources.omop import _fact
 
 KEY = b"k" * 32
 PEOPLE = ("1", "2", "3", "4", "5", "6", "7")
@@ -29,6 +33,7 @@ FILES = {
         "5,8532,1954,1,1,,",
         "6,8551,1955,1,1,,",
         "6,8532,1955,13,1,,",
+        "6,8532,1955,123,1,,",
         "7,8532,1956,1,1,,",
         "7,8532,1957,1,1,,",
     ],
@@ -120,7 +125,6 @@ FILES = {
         "302\t322\t1\t1",
         "302\t322\t1\t1",
     ],
-    "life_table": ["country,sex,year,age,probability_of_death", "no,female,2012,60,0.01"],
 }
 ADMINISTERED, DISPENSED, WRITTEN = 32818, 32825, 32838
 DRUGS = [  # id, person, concept, start, end, type, quantity, days, visit, source concept
@@ -139,6 +143,7 @@ DRUGS = [  # id, person, concept, start, end, type, quantity, days, visit, sourc
     (13, 1, 320, "2014-08-01", None, WRITTEN, 1.0, 30.0, None, None),
     (14, 1, 320, "2014-09-01", None, 32817, 1.0, 30.0, None, None),
     (15, 1, 320, "2013-01-01", "2013-01-01", ADMINISTERED, None, None, 900, None),
+    (17, 1, 320, "2014-10-01", None, DISPENSED, None, float("inf"), None, None),
     (16, 2, 320, "2014-10-01", "2099-12-31", DISPENSED, None, 90.4, None, None),
 ]
 
@@ -187,7 +192,7 @@ Rows = list[dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rows]:
-    """Conformed table, `unknown`, `ledger`, or raw table (its quarantine) -> rows, people as they were delivered."""
+    """Conformed table, `unknown`, `ledger` or `quarantine` -> rows, people as they were delivered."""
     folder = tmp_path_factory.mktemp("omop")
     for name, lines in FILES.items():
         (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
@@ -203,8 +208,8 @@ def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
         found = {name: [row.asDict() for row in frame.collect()] for name, frame in done.conformed.items()}
         found["unknown"] = [row.asDict() for row in done.unknown_codes.collect()]
         found["ledger"] = [row.asDict() for row in done.ledger.collect()]
-        for name, frame in done.quarantined.items():
-            found[f"quarantine_{name}"] = [row.asDict() for row in frame.collect()]
+        held = [frame.withColumn("raw_table", F.lit(name)) for name, frame in done.quarantined.items()]
+        found["quarantine"] = [row.asDict() for row in reduce(DataFrame.unionByName, held).collect()]
     for rows in found.values():
         for row in rows:
             if row.get("person_id") is not None:
@@ -229,19 +234,20 @@ def test_births_are_as_exact_as_they_are_known(delivered: dict[str, Rows]) -> No
 
 
 def test_single_bad_rows_are_held_back(delivered: dict[str, Rows]) -> None:
-    """Sex unknown, month 13, a person twice; a death before birth or after the delivery; an end before the start."""
-    reasons = {
-        name.removeprefix("quarantine_"): sorted(",".join(row["reasons"]) for row in rows)
-        for name, rows in delivered.items()
-        if name.startswith("quarantine_") and rows
-    }
+    """Sex unknown, months 13 and 123, a person twice; a death before birth or after the delivery; an end too early."""
+    reasons: dict[str, list[str]] = {}
+    for row in sorted(delivered["quarantine"], key=lambda row: ",".join(row["reasons"])):
+        reasons.setdefault(row["raw_table"], []).append(",".join(row["reasons"]))
     assert reasons == {
-        "person": ["impossible_date:year_of_birth", "repeated_key", "unknown_code:gender_concept_id"],
+        "person": [*["impossible_date:year_of_birth"] * 2, "repeated_key", "unknown_code:gender_concept_id"],
         "death": ["death_before_birth", "impossible_date:death_date"],
         "observation_period": ["end_before_start"],
         "condition_occurrence": ["impossible_date:condition_start_date"],
         "visit_occurrence": ["end_before_start"],
-        "drug_exposure": ["end_before_start", "negative_number:days_supply", "negative_number:quantity"],
+        "drug_exposure": [
+            "end_before_start", "impossible_number:days_supply", "negative_number:days_supply",
+            "negative_number:quantity",
+        ],
     }
     assert "secret" not in str(delivered)
     for row in delivered["ledger"]:
@@ -342,3 +348,11 @@ def test_what_has_no_meaning_is_counted(delivered: dict[str, Rows]) -> None:
         ("measurement", "value_as_concept_id", "4000000", 1),
         ("measurement", "value_source_value", "(text)", 1),
     ]
+
+
+@pytest.mark.parametrize(
+    "meaning", [{"stage": "4"}, "distant", {"stage": "distant", "marker": "er"}, {"marker": "er", "methd": "ihc"}, {}]
+)
+def test_a_meaning_that_cannot_be_told_is_an_error(meaning: object) -> None:
+    with pytest.raises(ConfigurationError, match="adapter.measurements.77"):
+        _fact("77", meaning)
