@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pyspark.sql import Column as Condition
 from pyspark.sql import functions as F
 
-from expectations.rule import Rule
+from expectations.rule import Context, Rule
 from schemas import Column, Table
 
 PSEUDONYM_DIGITS = 32
@@ -38,11 +39,13 @@ def _coded(column: Column) -> Rule:
 
 
 def _pseudonym(column: Column) -> Rule:
-    # Three times as fast as a regular expression: what decodes as hexadecimal, in lower case, of the right length.
-    text = F.col(column.name)
-    bytes_of = F.unhex(text)
-    strange = bytes_of.isNull() | (F.length(text) != PSEUDONYM_DIGITS) | (F.lower(text) != text)
-    return Rule(f"{column.name} is a pseudonym", lambda _: text.isNotNull() & strange)
+    def violates(_: Context) -> Condition:
+        # Cheaper than a regular expression: what decodes as hexadecimal, in lower case, of the right length.
+        text = F.col(column.name)
+        is_strange = F.unhex(text).isNull() | (F.length(text) != PSEUDONYM_DIGITS) | (F.lower(text) != text)
+        return text.isNotNull() & is_strange
+
+    return Rule(f"{column.name} is a pseudonym", violates)
 
 
 def _has_date(column: Column) -> Rule:
