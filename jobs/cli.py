@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DEMO_STUDY = "her2_mbc"
 DEMO_PERSONS = 20_000
 NO_DELIVERY = ""  # for what is done to all of them
-COUNTRIES = {"no": "norway"}  # what `synthesize` can make -> its module in jobs/synthetic
+COUNTRIES = {"no": "norway", "se": "sweden"}  # what `synthesize` can make -> its module in jobs/synthetic
 STAGES = ("cohort", "exposures", "lines", "aggregate", "survival", "report")
 
 
