@@ -23,7 +23,7 @@ from jobs.synthetic.registers import (
 )
 
 NOT_KNOWN = {
-    "day of birth": "the population register gives births as YYYYMM, so the birth is set to the 15th: age_at_index is "
+    "day of birth": "the population register gives births as YYYYMM, so birth_date is the 15th: age_at_index is "
     "one year off for whom the index date and the birthday lie on different sides of that day in the same month of "
     "the year, and so are age groups and expected survival of those people",
 }
