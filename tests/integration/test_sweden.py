@@ -20,6 +20,7 @@ from jobs.identity import pseudonym_of
 from jobs.ingest import ingested_tables
 from jobs.sources.adapter import load_adapter
 from jobs.sources.sweden import _cut_off
+from schemas import TABLES
 
 KEY = b"k" * 32
 STUDY = conf_folder() / "studies" / "her2_mbc.yaml"
@@ -166,15 +167,18 @@ def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
         return spark
 
     with ingested_tables(spark, site, adapter, find_extracts(session, site, adapter), "2023-06-30", KEY) as done:
-        cohort = build_cohort(done.conformed, study, drugs, "sweden").collect()
-        everyone = done.conformed["person"].select("person_id")
+        tables = {name: frame.collect() for name, frame in done.conformed.items()}
+        # As files would be: without the plan that made them.
+        written = {name: spark.createDataFrame(rows, TABLES[name].struct()) for name, rows in tables.items()}
+        cohort = build_cohort(written, study, drugs, "sweden").collect()
+        everyone = written["person"].select("person_id")
         exposures: dict[str, list[tuple[str, date, date, date]]] = {}
-        for row in build_exposures(done.conformed, everyone, study, drugs, "sweden", None).collect():
+        for row in build_exposures(written, everyone, study, drugs, "sweden", None).collect():
             exposures.setdefault(names[row.person_id], []).append(
                 (row.substance, row.given_from, row.given_to, row.covered_until)
             )
         return Delivered(
-            tables={name: frame.collect() for name, frame in done.conformed.items()},
+            tables=tables,
             held_back={
                 name: Counter(reason for row in frame.collect() for reason in row.reasons)
                 for name, frame in done.quarantined.items()
@@ -331,13 +335,12 @@ def test_receptors_by_the_countrys_rule(delivered: Delivered) -> None:
         "ihc3": "hormone_positive", "ish": "hormone_negative", "er5": "hormone_negative", "er10": "hormone_positive",
         "two": "hormone_negative", "meta": "hormone_positive",
     }  # fmt: skip
-    results = {
-        (row["marker"], row["method"], row["result"]) for row in delivered.of("biomarker", "ihc2")
-    }
+    results = {(row["marker"], row["method"], row["result"]) for row in delivered.of("biomarker", "ihc2")}
     assert results == {("her2", "ihc", "2+"), ("er", "ihc", "positive"), ("pr", "ihc", "negative")}
 
 
 def test_the_cut_off_is_the_sites_or_the_studys() -> None:
-    assert [_cut_off(_site("x", **said)) for said in ({}, {"hormone_positive_percent": 1}, {"hormone_positive_percent": "study"})] == [10.0, 1.0, None]  # fmt: skip  # noqa: E501
+    said: tuple[dict[str, object], ...] = ({}, {"hormone_positive_percent": 1}, {"hormone_positive_percent": "study"})
+    assert [_cut_off(_site("x", **one)) for one in said] == [10.0, 1.0, None]
     with pytest.raises(ConfigurationError, match="hormone_positive_percent"):
         _cut_off(_site("x", hormone_positive_percent="ten"))
