@@ -24,11 +24,14 @@ from jobs.synthetic.registers import (
 )
 
 H_PRESCRIPTIONS_FROM = date(2019, 1, 1)
+NATIONAL_FROM = date(2008, 1, 1)  # the first day of the list of national codes in conf/drugs.yaml
 HOSPITAL_FINANCED = ("lapatinib", "tucatinib")
 METASTASIS = {"localised": "0", "regional": "A", "distant": "B"}
 BASIS = {"histology": "70", "death_certificate": "90"}
 RECEPTOR = {"positive": "1", "negative": "0", "": "9"}
 REGION = {"south_east": "1", "west": "2", "central": "3", "north": "4"}
+
+NOT_KNOWN: dict[str, str] = {}  # the other countries' files are compared with these
 
 CANCER = ("P_lopenr", "P_kjonn", "P_fodselsdato", "P_personstatus", "P_statusdato", "P_helseregion", "S_tumornr",
           "S_diagnosedato", "S_topografiIcdo3", "S_morfologiIcdo3", "S_met", "S_side", "S_basis", "S_er", "S_pr",
@@ -64,7 +67,8 @@ class _Registers:
             return substance
         recoded = day >= RECODED or self.random.random() < 0.05
         code = (NEW_ATC if recoded else OLD_ATC)[substance]
-        if not dispensed and code.startswith("L01") and self.random.random() < 0.3:
+        is_national = not dispensed and code.startswith("L01") and self.random.random() < 0.3
+        if is_national and day >= NATIONAL_FROM:
             code = atc_of(substance, day)[2:]
         return code.lower() if self.random.random() < 0.03 else code
 
