@@ -23,7 +23,7 @@ DEMO_STUDY = "her2_mbc"
 DEMO_PERSONS = 20_000
 NO_DELIVERY = ""  # for what is done to all of them
 # What `synthesize` can make -> its module in jobs/synthetic.
-COUNTRIES = {"no": "norway", "se": "sweden", "fi": "finland", "omop": "omop"}
+COUNTRIES = {"no": "norway", "dk": "denmark", "se": "sweden", "fi": "finland", "omop": "omop"}
 STAGES = ("cohort", "exposures", "lines", "aggregate", "survival", "report")
 
 

@@ -79,3 +79,14 @@ def pseudonymise(
     }
     dropped = [INNER, OUTER] if id_column == "person_id" else [id_column, INNER, OUTER]
     return keyed.withColumns(part).withColumn("person_id", _pseudonym(F.col(id_column))).drop(*dropped)
+
+
+def pseudonymise_links(frame: DataFrame, key: bytes, links: Mapping[str, str]) -> DataFrame:
+    """`frame` with each column of `links` replaced by the pseudonym of (its purpose, value): the same in every table
+    with a column of that purpose."""
+    keyed = frame.crossJoin(F.broadcast(_pads(frame.sparkSession, key)))
+    linked = {
+        name: F.when(F.col(name).isNotNull(), _pseudonym(F.concat_ws("\u001f", F.lit(f"link {purpose}"), F.col(name))))
+        for name, purpose in links.items()
+    }
+    return keyed.withColumns(linked).drop(INNER, OUTER)

@@ -28,13 +28,11 @@ from jobs.extracts import (
     splits_of,
     with_source_row,
 )
-from jobs.identity import pseudonymise
+from jobs.identity import pseudonymise, pseudonymise_links
 from jobs.persons import build_persons
-from jobs.sources.adapter import CONTENT, PLACE, Adapter, RawTable
+from jobs.sources.adapter import CONTENT, DUPLICATE, PLACE, SUPPRESSED, Adapter, RawTable
 from schemas import TABLES, quarantine
 
-DUPLICATE = "__duplicate"
-SUPPRESSED = "__suppressed"
 PARTITION_BYTES = 256 * 2**20  # of text
 TABLES_AT_A_TIME = 4
 
@@ -70,6 +68,8 @@ def annotate_rows(
     marked = _with_content(rows.withColumn("__damaged", _is_damaged(cells)), [*cells, BESIDE]).drop(BESIDE)
     if raw.id_column is not None:
         marked = pseudonymise(marked, key, raw.id_column, {part: raw.id_names.get(part, part) for part in raw.id_parts})
+    if raw.links:
+        marked = pseudonymise_links(marked, key, raw.links)
     if raw.is_vocabulary:
         marked = marked.withColumn(DUPLICATE, F.lit(False))
     else:
@@ -168,7 +168,7 @@ def build_quarantine(annotated: DataFrame, raw: RawTable) -> DataFrame:
         for column in annotated.columns
         if column != raw.id_column and (column in delivered or (prefixes and column.startswith(prefixes)))
     ]
-    person = F.col("person_id") if raw.id_column is not None else F.lit(None).cast("string")
+    person = F.col("person_id") if "person_id" in annotated.columns else F.lit(None).cast("string")
     return annotated.where(is_quarantined()).select(
         person.alias("person_id"),
         "reasons",

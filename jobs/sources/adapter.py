@@ -24,6 +24,8 @@ NO_COUNTRIES = ("adapter", "claims", "icdo", "life_table", "parse", "unpivot")
 PLACE = ("source_file", "__block", "__position")
 # 96 bits of hash over every cell of a row, also those that are ignored.
 CONTENT = ("__content_1", "__content_2")
+# Whether a row repeats an earlier one, and whether it is an erased person's.
+DUPLICATE, SUPPRESSED = "__duplicate", "__suppressed"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class RawTable:
     # column -> the key under `adapter` of the site file that replaces the values with a meaning, and those without it
     id_names: Mapping[str, str] = field(default_factory=dict)
     # column of `id_parts` -> the column of another table whose values it repeats, so that the pseudonyms are the same
+    links: Mapping[str, str] = field(default_factory=dict)
+    # column that tables are joined by -> purpose: its values become pseudonyms that are the same for one purpose
     is_vocabulary: bool = False  # only looked up: a repeated row says nothing new and is not told apart
 
     def known_codes(self, site: Site) -> dict[str, frozenset[str]]:
@@ -70,8 +74,8 @@ class Adapter:
     `conform` gets the accepted, deduplicated rows by raw table (only those that the site delivers) and returns
     conformed tables by name, each with exactly the columns of its contract, in any order; `person_claims` in the place
     of `person`, and `unknown_codes` (raw_table, column, code, n) for codes that only several tables together tell to be
-    unknown. `relate` gets all annotated rows and returns those raw tables whose rows contradict another table's, with
-    the reasons added (sorted).
+    unknown. `relate` gets all annotated rows and returns those raw tables whose rows another table's tell something
+    about: reasons (sorted), the person_id of rows that have none of their own, `__suppressed` of erased people's rows.
     """
 
     country: str

@@ -31,7 +31,10 @@ COMPARED = {
     ),
 }  # fmt: skip
 # What NOT_KNOWN of the country's module explains.
-APART = {"sweden": {"cohort": ("age_at_index",)}}
+APART = {
+    "sweden": {"cohort": ("age_at_index",)},
+    "finland": {"exposures": ("covered_until",), "treatment_lines": ("concomitant",)},
+}
 OTHERS = sorted(set(COUNTRIES.values()) - {"norway"})
 
 

@@ -1,0 +1,490 @@
+"""Denmark: central person register, cancer register, patient register of both generations (LPR2 to March 2019, LPR3
+after), prescriptions, pathology, a clinical database, deaths, life table.
+
+What a delivery may name differently stands in the site file: column names under `inputs.<table>.columns`, codes under
+`adapter` (regions, statuses, extents, basis, recurrences, sample_sites, snomed, receptors, diagnosis_types,
+drug_prefixes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from typing import TYPE_CHECKING
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from jobs.sources.adapter import SUPPRESSED, Adapter, RawTable
+from jobs.sources.claims import claims_of, seen_in_hospital
+from jobs.sources.icdo import icd10_of
+from jobs.sources.life_table import RAW_TABLES as LIFE_TABLES
+from jobs.sources.life_table import conform_life_table
+from jobs.sources.parse import (
+    decoded,
+    impossible,
+    missing,
+    reason,
+    site_codes,
+    unknown_code,
+    with_reasons,
+    without_repeated_keys,
+)
+from schemas import TABLES
+
+if TYPE_CHECKING:
+    from jobs.config import Site
+
+SEX = {"M": "male", "K": "female", "1": "male", "2": "female"}
+# Codes that differ between deliveries; a site file replaces them under `adapter`.
+STATUS = {"01": "alive", "1": "alive", "70": "lost", "80": "emigrated", "90": "dead"}
+EXTENT = {"0": "localised", "1": "regional", "2": "distant", "9": ""}
+BASIS = {"1": "clinical", "2": "cytology", "3": "histology", "4": "autopsy", "5": "death_certificate", "9": ""}
+RECURRENCE = {"L": "local", "R": "regional", "F": "distant"}
+SAMPLE_SITE = {"P": "primary", "M": "metastasis"}
+# HER2 by stain: SNOMED codes of the pathology register.
+SNOMED = {"F29600": "negative", "F29603": "positive", "F29605": "1+", "F29606": "2+", "F29607": "3+"}
+RECEPTOR = {"1": "positive", "0": "negative", "9": ""}
+# Types of diagnosis; referrals say why somebody was sent, not what they have.
+DIAGNOSIS_TYPE = {"A": "main", "B": "secondary", "C": "secondary", "G": "secondary", "H": "", "M": "", "+": ""}
+# Codes of the hospital classification (SKS) that stand for drugs, beside those made of M and an ATC code.
+DRUG_PREFIXES = ("BOHJ", "BWHA")
+SKS_ATC = r"^M([A-Z]\d{2}[A-Z]{2}\d{2})$"
+SKS_ICD10 = r"^D([A-Z]\d{2}[0-9A-Z]{0,3})$"
+ICD10_SHAPE, ATC_SHAPE = r"^[A-Z]\d{2}[0-9A-Z]{0,3}$", r"^Q?[A-Z](\d{2}([A-Z]([A-Z](\d{2})?)?)?)?$"
+NEWER, REPEATS = "LPR3", "repeats_lpr2"
+
+CONTACTS = {"lpr_adm": "recnum", "lpr_a_kontakt": "dw_ek_kontakt"}
+# Table without a person -> its contacts' table.
+OF_CONTACTS = {
+    "lpr_diag": "lpr_adm", "lpr_sksopr": "lpr_adm", "lpr_sksube": "lpr_adm",
+    "lpr_a_diagnose": "lpr_a_kontakt", "procedurer_kirurgi": "lpr_a_kontakt", "procedurer_andre": "lpr_a_kontakt",
+}  # fmt: skip
+PROCEDURES = ("lpr_sksopr", "lpr_sksube", "procedurer_kirurgi", "procedurer_andre")
+
+
+def _date(name: str) -> Column:
+    """YYYY-MM-DD and DD-MM-YYYY with or without a time, YYYYMMDD, 01JAN2015, and SAS day numbers (days since
+    1960-01-01, up to five digits, negative before); NULL for anything else."""
+    text = F.col(name)
+    day = F.regexp_extract(text, r"^([^ T]+)(?:[ T:]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)?$", 1)
+    sas = F.date_add(F.lit("1960-01-01").cast("date"), day.try_cast("int"))
+    return (
+        F.when(day.rlike(r"^\d{8}$"), F.try_to_date(day, "yyyyMMdd"))
+        .when(day.rlike(r"^\d{4}-\d{2}-\d{2}$"), F.try_to_date(day, "yyyy-MM-dd"))
+        .when(day.rlike(r"^\d{2}-\d{2}-\d{4}$"), F.try_to_date(day, "dd-MM-yyyy"))
+        .when(day.rlike(r"(?i)^\d{2}[a-z]{3}\d{4}$"), F.try_to_date(F.initcap(F.lower(day)), "ddMMMyyyy"))
+        .when(day.rlike(r"^-?\d{1,5}(\.0+)?$"), sas)
+    )
+
+
+def _number(name: str) -> Column:
+    return F.regexp_replace(name, ",", ".").try_cast("double")
+
+
+def _code(name: str) -> Column:
+    return F.upper(F.regexp_replace(name, r"\W", ""))
+
+
+def _icd10(name: str) -> Column:
+    """A code of the hospital classification or a plain one, without its D."""
+    code = _code(name)
+    return F.when(code.rlike(SKS_ICD10), F.substring(code, 2, 6)).otherwise(code)
+
+
+def _annotate_person(frame: DataFrame, site: Site) -> DataFrame:
+    statuses = site_codes(site, "statuses", STATUS)
+    status, since = decoded("status", statuses), _date("statusdato")
+    judged = frame.withColumns(
+        {
+            "sex": decoded("koen", SEX),
+            "birth_date": _date("foedselsdato"),
+            "death_date": F.when(status == "dead", since),
+            "emigration_date": F.when(status.isin("emigrated", "lost"), since),
+            "region_of": decoded("region", site_codes(site, "regions", {})),
+            "reasons": with_reasons(
+                missing("foedselsdato"), missing("koen"), impossible("foedselsdato", _date("foedselsdato")),
+                impossible("statusdato", since), unknown_code("koen", SEX), unknown_code("status", statuses),
+                reason((status != "alive") & since.isNull(), "missing:statusdato"),
+                reason((status == "dead") & (since < _date("foedselsdato")), "death_before_birth"),
+            ),
+        }
+    )  # fmt: skip
+    return without_repeated_keys(judged, ["person_id"])
+
+
+def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:
+    died = _date("d_dodsdto")
+    return frame.withColumns(
+        {"death_date": died, "reasons": with_reasons(missing("d_dodsdto"), impossible("d_dodsdto", died))}
+    )
+
+
+def _annotate_cancer(frame: DataFrame, _: Site) -> DataFrame:
+    diagnosed = _date("d_diagnosedato")
+    judged = frame.withColumns(
+        {
+            "diagnosis_date": diagnosed,
+            "reasons": with_reasons(
+                missing("tumornr"), missing("d_diagnosedato"), missing("c_icd10"),
+                impossible("d_diagnosedato", diagnosed),
+                reason(~_icd10("c_icd10").rlike(ICD10_SHAPE), "unknown_code:c_icd10"),
+            ),
+        }
+    )  # fmt: skip
+    return without_repeated_keys(judged, ["person_id", "tumornr"])
+
+
+def _annotate_recurrence(frame: DataFrame, site: Site) -> DataFrame:
+    kinds, day = site_codes(site, "recurrences", RECURRENCE), _date("d_recidiv")
+    judged = frame.withColumns(
+        {
+            "event_date": day,
+            "kind": decoded("recidivtype", kinds),
+            "reasons": with_reasons(
+                missing("d_recidiv"), missing("recidivtype"), impossible("d_recidiv", day),
+                unknown_code("recidivtype", kinds),
+            ),
+        }
+    )  # fmt: skip
+    return without_repeated_keys(judged, ["person_id", "tumornr", "event_date", "kind"])
+
+
+def _annotate_older_contact(frame: DataFrame, _: Site) -> DataFrame:
+    judged = frame.withColumns(_contact("recnum", "d_inddto", "d_uddto"))
+    return without_repeated_keys(judged, ["person_id", "recnum"])
+
+
+def _annotate_newer_contact(frame: DataFrame, site: Site) -> DataFrame:
+    columns = _contact("dw_ek_kontakt", "dato_start", "dato_slut")
+    if "lpr_adm" in site.inputs:
+        repeats = reason(F.col("lprindberetningssystem") != NEWER, REPEATS)
+        columns["reasons"] = F.array_compact(F.array_append(columns["reasons"], repeats))
+    return without_repeated_keys(frame.withColumns(columns), ["person_id", "dw_ek_kontakt"])
+
+
+def _contact(link: str, first: str, last: str) -> dict[str, Column]:
+    start, end = _date(first), _date(last)
+    return {
+        "contact_id": F.col(link),
+        "start_date": start,
+        "end_date": end,
+        "reasons": with_reasons(
+            missing(link), missing(first), impossible(first, start), impossible(last, end),
+            reason(end < start, "end_before_start"),
+        ),
+    }  # fmt: skip
+
+
+def _annotate_diagnosis(code: str, type_: str, withdrawn: str | None) -> object:
+    def annotate(frame: DataFrame, site: Site) -> DataFrame:
+        types = site_codes(site, "diagnosis_types", DIAGNOSIS_TYPE)
+        more = [] if withdrawn is None else [reason(F.lower(withdrawn) == "ja", "withdrawn")]
+        return frame.withColumns(
+            {
+                "icd10": _icd10(code),
+                "is_icd10": _code(code).rlike(SKS_ICD10),
+                "position": decoded(type_, types),
+                "reasons": with_reasons(missing(code), missing(type_), *more),
+            }
+        )
+
+    return annotate
+
+
+def _annotate_procedure(code: str, day: str) -> object:
+    def annotate(frame: DataFrame, _: Site) -> DataFrame:
+        return frame.withColumns(
+            {
+                "sks": _code(code),
+                "given": _date(day),
+                "reasons": with_reasons(missing(code), impossible(day, _date(day))),
+            }
+        )
+
+    return annotate
+
+
+def _annotate_prescription(frame: DataFrame, _: Site) -> DataFrame:
+    bought = _date("eksd")
+    strange = {name: reason(F.col(name).isNotNull() & _number(name).isNull(), f"impossible_number:{name}")
+               for name in ("apk", "volume")}  # fmt: skip
+    return frame.withColumns(
+        {
+            "dispensed_date": bought,
+            "packages": _number("apk"),
+            "ddd": _number("apk") * _number("volume"),
+            "reasons": with_reasons(
+                missing("eksd"), missing("atc"), impossible("eksd", bought),
+                reason(~_code("atc").rlike(ATC_SHAPE), "unknown_code:atc"), *strange.values(),
+            ),
+        }
+    )  # fmt: skip
+
+
+def _annotate_sample(frame: DataFrame, site: Site) -> DataFrame:
+    sites = site_codes(site, "sample_sites", SAMPLE_SITE)
+    sampled = _date("d_rekvdato")
+    return frame.withColumns(
+        {
+            "sample_date": sampled,
+            "site": decoded("provested", sites),
+            "reasons": with_reasons(
+                missing("d_rekvdato"), missing("c_snomedkode"), impossible("d_rekvdato", sampled),
+                missing("provested"), unknown_code("provested", sites),
+            ),
+        }
+    )  # fmt: skip
+
+
+def _annotate_receptors(frame: DataFrame, _: Site) -> DataFrame:
+    known = _date("d_dato")
+    return frame.withColumns(
+        {"sample_date": known, "reasons": with_reasons(missing("d_dato"), impossible("d_dato", known))}
+    )
+
+
+def _relate(annotated: Mapping[str, DataFrame], site: Site) -> dict[str, DataFrame]:
+    """Diagnoses and procedures with their contact's person, days and fate."""
+    related = {}
+    for name, of in OF_CONTACTS.items():
+        if name not in annotated or of not in annotated:
+            continue
+        link = CONTACTS[of]
+        fate = F.when(F.array_contains("reasons", REPEATS), REPEATS).when(F.size("reasons") > 0, "contact_held_back")
+        contact = F.struct(
+            F.col(SUPPRESSED),
+            F.coalesce(fate, F.lit("")).alias("fate"),
+            "person_id",
+            "contact_id",
+            "start_date",
+            "end_date",
+        )
+        # Of a number that several rows have, the accepted row's contact.
+        contacts = annotated[of].where(F.col(link).isNotNull()).groupBy(link).agg(F.min(contact).alias("__contact"))
+        fate_of = F.coalesce("__contact.fate", F.lit("no_contact"))
+        joined = annotated[name].join(contacts, on=link, how="left")
+        reasons = F.concat(
+            "reasons", F.when(fate_of != "", F.array(fate_of)).otherwise(F.array().cast("array<string>"))
+        )
+        facts = {
+            column: F.col(f"__contact.{column}") for column in ("person_id", "contact_id", "start_date", "end_date")
+        }
+        related[name] = joined.withColumns(
+            {**facts, SUPPRESSED: F.coalesce(f"__contact.{SUPPRESSED}", SUPPRESSED), "reasons": F.array_sort(reasons)}
+        ).drop("__contact")
+    return related
+
+
+def _claims(accepted: Mapping[str, DataFrame]) -> DataFrame:
+    """What the registers of deaths, persons and patients say of a person, believed in this order."""
+    exact = F.when(F.col("death_date").isNotNull(), "day")
+    person = accepted["person"].withColumns(
+        {"priority": F.lit(1), "region": F.col("region_of"), "birth_date_precision": F.lit("day"),
+         "death_date_precision": exact}
+    )  # fmt: skip
+    claims = [person]
+    if "deaths" in accepted:
+        claims.append(accepted["deaths"].withColumns({"priority": F.lit(0), "death_date_precision": exact}))
+    contacts = [accepted[name] for name in CONTACTS if name in accepted]
+    columns = ("person_id", "start_date", "source_file", "source_row", "delivery")
+    if contacts:
+        seen = reduce(DataFrame.unionByName, [frame.select(*columns) for frame in contacts])
+        claims.append(seen_in_hospital(seen, priority=2))
+    return claims_of(*claims)
+
+
+def _tumour(cancer: DataFrame, site: Site) -> DataFrame:
+    digits = F.regexp_extract(F.regexp_replace("c_morfo3", r"\W", ""), r"^M?(\d{5})\d?$", 1)
+    morphology = F.when(digits != "", F.concat(F.substring(digits, 1, 4), F.lit("/"), F.substring(digits, 5, 1)))
+    nothing = F.lit(None).cast("string")
+    return cancer.withColumns(
+        {
+            "tumour_id": F.col("tumornr"),
+            "diagnosis_date_precision": F.lit("day"),
+            "icd10": icd10_of(_icd10("c_icd10"), morphology),
+            "morphology": morphology,
+            "stage": decoded("udbredelse", site_codes(site, "extents", EXTENT)),
+            "basis": decoded("diaggrundlag", site_codes(site, "basis", BASIS)),
+            **dict.fromkeys(("er", "pr", "her2"), nothing),
+        }
+    ).select(*TABLES["tumour"].column_names)
+
+
+def _recurrence(rows: DataFrame) -> DataFrame:
+    named = rows.withColumns({"tumour_id": F.col("tumornr"), "event_date_precision": F.lit("day")})
+    return named.select(*TABLES["recurrence"].column_names)
+
+
+def _once(rows: DataFrame, table: str) -> DataFrame:
+    """One row per key of the table, the first by its place in the files: a code may be written twice on a contact."""
+    contract = TABLES[table]
+    rest = [name for name in contract.column_names if name not in contract.key]
+    first = F.min(F.struct("source_file", "source_row", *(n for n in rest if n not in ("source_file", "source_row"))))
+    grouped = rows.groupBy(*contract.key).agg(first.alias("__first"))
+    return grouped.select(*contract.key, "__first.*").select(*contract.column_names)
+
+
+def _hospital_diagnosis(accepted: Mapping[str, DataFrame]) -> DataFrame:
+    parts = [
+        accepted[name].where(F.col("is_icd10") & F.col("position").isNotNull())
+        .select(*TABLES["hospital_diagnosis"].column_names)
+        for name in ("lpr_diag", "lpr_a_diagnose")
+        if name in accepted
+    ]  # fmt: skip
+    return _once(reduce(DataFrame.unionByName, parts), "hospital_diagnosis")
+
+
+def _hospital_drug(accepted: Mapping[str, DataFrame], site: Site) -> DataFrame:
+    """One row per drug code on a contact and day: M and an ATC code is the latter, other codes stay."""
+    prefixes = [str(prefix) for prefix in site.adapter.get("drug_prefixes", DRUG_PREFIXES)]
+    is_atc = F.col("sks").rlike(SKS_ATC)
+    is_drug = reduce(lambda a, b: a | b, [F.startswith(F.col("sks"), F.lit(prefix)) for prefix in prefixes], is_atc)
+    columns = {
+        "code_system": F.when(is_atc, "atc").otherwise("sks"),
+        "code": F.when(is_atc, F.substring("sks", 2, 7)).otherwise(F.col("sks")),
+        "start_date": F.coalesce("given", "start_date"),
+        "end_date": F.lit(None).cast("date"),
+        "route": F.lit("unspecified"),
+    }
+    parts = [
+        accepted[name].where(is_drug).withColumns(columns).select(*TABLES["hospital_drug"].column_names)
+        for name in PROCEDURES
+        if name in accepted
+    ]
+    return _once(reduce(DataFrame.unionByName, parts), "hospital_drug")
+
+
+def _biomarker(accepted: Mapping[str, DataFrame], site: Site) -> DataFrame | None:
+    parts = []
+    if "pathology" in accepted:
+        stains = accepted["pathology"].withColumns(
+            {"marker": F.lit("her2"), "result": decoded("c_snomedkode", site_codes(site, "snomed", SNOMED))}
+        )
+        parts.append(stains.where(F.col("result").isNotNull()))
+    if "receptors" in accepted:
+        meaning = site_codes(site, "receptors", RECEPTOR)
+        both = [F.struct(F.lit(name).alias("marker"), decoded(name, meaning).alias("result")) for name in ("er", "pr")]
+        known = F.filter(F.array(*both), lambda one: one["result"].isNotNull())
+        each = accepted["receptors"].withColumn("one", F.explode(known)).select("*", "one.*")
+        parts.append(each.withColumn("site", F.lit("primary")))
+    if not parts:
+        return None
+    columns = TABLES["biomarker"].column_names
+    full = [
+        part.withColumns({"tumour_id": F.col("tumornr"), "method": F.lit("ihc")}).select(*columns) for part in parts
+    ]
+    return reduce(DataFrame.unionByName, full)
+
+
+def _strange_codes(accepted: Mapping[str, DataFrame]) -> DataFrame:
+    """Codes of diagnoses that are no diagnoses of the ICD-10, with counts."""
+    columns = {"lpr_diag": "c_diag", "lpr_a_diagnose": "diag_kode"}
+    parts = [
+        accepted[name]
+        .where(~F.col("is_icd10"))
+        .groupBy(F.col(column).alias("code"))
+        .agg(F.count("*").alias("n"))
+        .select(F.lit(name).alias("raw_table"), F.lit(column).alias("column"), "code", "n")
+        for name, column in columns.items()
+        if name in accepted
+    ]
+    return reduce(DataFrame.unionByName, parts)
+
+
+def _conform(accepted: Mapping[str, DataFrame], site: Site) -> dict[str, DataFrame]:
+    conformed = {
+        "person_claims": _claims(accepted),
+        "tumour": _tumour(accepted["cancer"], site),
+        "dispensing": accepted["prescriptions"]
+        .withColumns({"atc": _code("atc"), "days_supply": F.lit(None).cast("int")})
+        .select(*TABLES["dispensing"].column_names),
+        **conform_life_table(accepted, site),
+    }
+    if "recurrence" in accepted:
+        conformed["recurrence"] = _recurrence(accepted["recurrence"])
+    if {"lpr_diag", "lpr_a_diagnose"} & set(accepted):
+        conformed["hospital_diagnosis"] = _hospital_diagnosis(accepted)
+        conformed["unknown_codes"] = _strange_codes(accepted)
+    if set(PROCEDURES) & set(accepted):
+        conformed["hospital_drug"] = _hospital_drug(accepted, site)
+    biomarker = _biomarker(accepted, site)
+    return conformed if biomarker is None else {**conformed, "biomarker": biomarker}
+
+
+def _table(name: str, annotate: object, columns: tuple[str, ...], **more: object) -> RawTable:
+    """A table of people, in the files' common format."""
+    said = {"id_column": "pnr", "required": False, "options": {"sep": ";"}, **more}
+    return RawTable(name=name, annotate=annotate, columns=columns, **said)  # type: ignore[arg-type]
+
+
+ADAPTER = Adapter(
+    country="denmark",
+    raw_tables=(
+        _table(
+            "person", _annotate_person, ("pnr", "koen", "foedselsdato", "status", "statusdato", "region"),
+            required=True, site_codes={"region": ("regions", frozenset())},
+        ),
+        _table("deaths", _annotate_death, ("pnr", "d_dodsdto")),
+        _table(
+            "cancer", _annotate_cancer,
+            ("pnr", "tumornr", "d_diagnosedato", "c_icd10", "c_morfo3", "udbredelse", "diaggrundlag"),
+            required=True, id_parts=("tumornr",),
+            site_codes={"udbredelse": ("extents", frozenset(EXTENT)), "diaggrundlag": ("basis", frozenset(BASIS))},
+        ),
+        _table(
+            "recurrence", _annotate_recurrence, ("pnr", "d_recidiv", "recidivtype"), optional=("tumornr",),
+            id_parts=("tumornr",),
+        ),
+        _table(
+            "lpr_adm", _annotate_older_contact, ("pnr", "recnum", "d_inddto", "d_uddto"), optional=("c_pattype",),
+            links={"recnum": "recnum"},
+        ),
+        _table(
+            "lpr_diag", _annotate_diagnosis("c_diag", "c_diagtype", None), ("recnum", "c_diag", "c_diagtype"),
+            id_column=None, links={"recnum": "recnum"},
+            site_codes={"c_diagtype": ("diagnosis_types", frozenset(DIAGNOSIS_TYPE))},
+        ),
+        *(
+            _table(
+                name, _annotate_procedure("c_opr", "d_odto"), ("recnum", "c_opr", "d_odto"), id_column=None,
+                links={"recnum": "recnum"},
+            )
+            for name in ("lpr_sksopr", "lpr_sksube")
+        ),
+        _table(
+            "lpr_a_kontakt", _annotate_newer_contact,
+            ("pnr", "dw_ek_kontakt", "dato_start", "dato_slut", "lprindberetningssystem"),
+            links={"dw_ek_kontakt": "dw_ek_kontakt"},
+        ),
+        _table(
+            "lpr_a_diagnose", _annotate_diagnosis("diag_kode", "diag_kode_type", "senere_afkraeftet"),
+            ("dw_ek_kontakt", "diag_kode", "diag_kode_type", "senere_afkraeftet"), id_column=None,
+            links={"dw_ek_kontakt": "dw_ek_kontakt"},
+            site_codes={"diag_kode_type": ("diagnosis_types", frozenset(DIAGNOSIS_TYPE))},
+        ),
+        *(
+            _table(
+                name, _annotate_procedure("procedurekode", "dato_start"),
+                ("dw_ek_kontakt", "procedurekode", "dato_start"), id_column=None,
+                links={"dw_ek_kontakt": "dw_ek_kontakt"},
+            )
+            for name in ("procedurer_kirurgi", "procedurer_andre")
+        ),
+        _table(
+            "prescriptions", _annotate_prescription, ("pnr", "eksd", "atc", "apk"), optional=("vnr", "volume"),
+            required=True,
+        ),
+        _table(
+            "pathology", _annotate_sample, ("pnr", "d_rekvdato", "c_snomedkode", "provested"), optional=("tumornr",),
+            id_parts=("tumornr",), site_codes={"c_snomedkode": ("snomed", frozenset(SNOMED))},
+        ),
+        _table(
+            "receptors", _annotate_receptors, ("pnr", "d_dato", "er", "pr"), optional=("tumornr",),
+            id_parts=("tumornr",), site_codes={name: ("receptors", frozenset(RECEPTOR)) for name in ("er", "pr")},
+        ),
+        *LIFE_TABLES,
+    ),
+    conform=_conform,
+    relate=_relate,
+)  # fmt: skip
