@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.resources
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
 
@@ -17,6 +14,7 @@ from jobs.report.charts import survival_chart, year_chart
 from jobs.report.models import first_line_table, hazard_table, next_table, untreated_tables
 from jobs.report.printed import HEAD, Column, Table, count, level_name, share, spaced, variable_name
 from jobs.report.sankey import ENDS, flows, sankey
+from jobs.report.template import template
 from jobs.survival.curves import Slice, median_row, net_rows, survival_curves, whole_years
 from jobs.survival.kaplan_meier import Curve
 from jobs.survival.net import ESTIMATORS
@@ -31,18 +29,6 @@ TOP_FLOW_REGIMENS = 4
 TOP_SUBSTANCES = 12
 NET_YEARS = (1, 3, 5, 10)
 FORMAL_CODE = re.compile(r"[A-Z][A-Z0-9]{1,9}")
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    def read(name: str) -> str:
-        return importlib.resources.files("jobs.report").joinpath(name).read_text(encoding="utf-8")
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals.update(style=Markup(read("style.css")), HEAD=HEAD)
-    return environment.from_string(read("template.html.j2"))
 
 
 def render_report(
@@ -74,7 +60,7 @@ def render_report(
     described = characteristics(frames["frame_characteristics"], study)
     informed = int(transitions[(transitions["rule_set"] == PRIMARY) & (transitions["line_number"] == 0)]["n"].sum())
     until = max(study.survival.times_days)
-    return _template().render(
+    return template("report.html.j2").render(
         title=study.title or spaced(study.name),
         study=study,
         synthetic=synthetic,

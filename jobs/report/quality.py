@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.resources
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-from markupsafe import Markup
-
 from jobs.report.printed import HEAD, Column, Table, count
+from jobs.report.template import template
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,18 +16,6 @@ CODE = re.compile(r"[A-Za-z0-9.+\-/*]{1,10}")
 FEWEST_ROWS = 5  # a code in fewer rows may be a slip of the hand, even somebody's name: it stays in the warehouse
 NOTABLE = 0.01  # shares that change by less are not listed
 NOTABLE_ROWS = 0.10
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    def read(name: str) -> str:
-        return importlib.resources.files("jobs.report").joinpath(name).read_text(encoding="utf-8")
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals.update(style=Markup(read("style.css")), HEAD=HEAD)
-    return environment.from_string(read("quality.html.j2"))
 
 
 def render_quality(
@@ -50,7 +34,7 @@ def render_quality(
     violations, rows; `unknown_columns`: raw table -> columns that were ignored. The same arguments give the same text.
     """
     failed = [rule for rule in rules if not rule["passed"]]
-    return _template().render(
+    return template("quality.html.j2").render(
         site=site,
         delivery=delivery,
         synthetic=synthetic,
