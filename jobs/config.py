@@ -385,13 +385,15 @@ class RawInput(Section):
     """One raw table of a site: a file, folder or glob, its format and the reader's options. `{delivery}` in the path
     stands for the delivery's date, YYYY-MM-DD.
 
-    `columns` renames: the adapter's name of a column -> the delivery's.
+    `columns` renames: the adapter's name of a column -> the delivery's. `absent`: columns (the adapter's names) that
+    are no longer filled, and rightly so.
     """
 
     path: str
     format: Literal["csv", "parquet"] = "csv"
     options: dict[str, str] = {}
     columns: dict[str, str] = {}
+    absent: tuple[str, ...] = ()
 
 
 class Site(Section):

@@ -8,8 +8,11 @@ import gzip
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -29,6 +32,11 @@ MAXIMUM_COLUMNS = 20_000
 PACKED = 5  # bytes of text in a byte of a compressed file, about
 LINEAGE = ("source_file", "source_row", "delivery")
 BLOCK, POSITION = PLACE[1:]
+PLAIN_NAME = re.compile(r"\w+")  # others would be read as paths into a struct
+CHUNK = 1 << 24
+UNREADABLE = re.compile(r"FAILED_READ_FILE[^\]]*\][^\n]*?reading file (\S+?)\.?\s")
+AS_TEXT = ("string", "large_string", "int", "uint", "half", "float", "double", "decimal", "date", "timestamp", "bool",
+           "null", "dictionary<values=string")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,7 @@ class Extract:
     files: tuple[str, ...]
     headers: Mapping[str, tuple[str, ...]]
     unknown_columns: tuple[str, ...]
+    types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of Parquet, by file
 
 
 def _options(raw: RawTable, declared: RawInput) -> dict[str, str]:
@@ -74,7 +83,7 @@ def _first_line(session: Callable[[], SparkSession], name: str, file: str, optio
         with _open(file) as stream:
             start = stream.read(4)
             line = start + stream.readline(50_000_000)
-    except (OSError, EOFError):
+    except (OSError, EOFError, zlib.error):
         raise InputError(f"inputs.{name}: {short} cannot be read, or is not what its suffix says") from None
     if not line.strip():
         raise InputError(f"inputs.{name}: {short} is empty; ask for the extract again")
@@ -86,6 +95,43 @@ def _first_line(session: Callable[[], SparkSession], name: str, file: str, optio
         raise InputError(
             f"inputs.{name}: the header of {short} is not {options['encoding']}; see options.encoding in the site file"
         ) from None
+
+
+def _parquet_types(name: str, file: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The type of each column; InputError for one that does not give the text that a CSV file would hold."""
+    import pyarrow.parquet as pq
+
+    types = tuple(str(column.type) for column in pq.read_schema(file))
+    for column, type_ in zip(names, types, strict=True):
+        if not column.startswith("__") and not type_.startswith(AS_TEXT):
+            raise InputError(
+                f"inputs.{name}: {Path(file).name} has the column {column} as {_kind(type_)} instead of text, a "
+                "number or a date; deliver it as text"
+            )
+    return types
+
+
+def _kind(type_: str) -> str:
+    """A type without its parts; whole and other numbers are of one kind, for columns with gaps come as either."""
+    kind = re.split(r"[<\[(]", type_)[0].removeprefix("large_")
+    if kind == "dictionary":
+        return "string"
+    return "number" if re.match("u?int|half|float|double|decimal", kind) else kind
+
+
+def _ensure_same_kinds(name: str, extract: Extract) -> None:
+    """InputError where a column of Parquet has another kind of type in another file: an identifier would lose zeros."""
+    first: dict[str, str] = {}
+    for file, types in extract.types.items():
+        for column, type_ in zip(extract.headers[file], types, strict=True):
+            kind = _kind(type_)
+            if kind == "null" or column.startswith("__"):
+                continue
+            if first.setdefault(column, kind) != kind:
+                raise InputError(
+                    f"inputs.{name}: {Path(file).name} has the column {column} as {kind}, other files as "
+                    f"{first[column]}; deliver all of them alike"
+                )
 
 
 def _parquet_columns(session: Callable[[], SparkSession], name: str, file: str) -> list[str]:
@@ -108,12 +154,17 @@ def _header(
         return _parquet_columns(session, name, file)
     line = _first_line(session, name, file, options).lstrip("\ufeff").rstrip("\r\n")
     if line.count(options["sep"]) >= MAXIMUM_COLUMNS:
-        raise InputError(f"inputs.{name}: {Path(file).name} has more than {MAXIMUM_COLUMNS} columns")
+        raise InputError(
+            f"inputs.{name}: {Path(file).name} has more than {MAXIMUM_COLUMNS} columns; see "
+            "options.sep in the site file, or ask for the extract again"
+        )
     csv.field_size_limit(100_000_000)
     try:
         return [column.strip() for column in next(csv.reader(io.StringIO(line), delimiter=options["sep"]))]
     except (csv.Error, StopIteration, TypeError):
-        raise InputError(f"inputs.{name}: the header of {Path(file).name} cannot be read") from None
+        raise InputError(
+            f"inputs.{name}: the header of {Path(file).name} cannot be read; see options.sep in the site file"
+        ) from None
 
 
 def _names(name: str, file: str, header: list[str], raw: RawTable, declared: RawInput) -> tuple[list[str], list[str]]:
@@ -121,7 +172,8 @@ def _names(name: str, file: str, header: list[str], raw: RawTable, declared: Raw
     if not raw.names_columns:
         if len(header) != len(raw.columns):
             raise InputError(
-                f"inputs.{name}: {Path(file).name} has {len(header)} columns instead of {len(raw.columns)}"
+                f"inputs.{name}: {Path(file).name} has {len(header)} columns instead of {len(raw.columns)}; see "
+                "options.sep in the site file"
             )
         return list(raw.columns), []
     # What the site renames comes last: it wins over a column of the adapter that has that name.
@@ -133,7 +185,7 @@ def _names(name: str, file: str, header: list[str], raw: RawTable, declared: Raw
         lower = column.lower()
         if lower in adapters:
             names.append(adapters[lower])
-        elif any(lower.startswith(prefix) for prefix in prefixes):
+        elif PLAIN_NAME.fullmatch(lower) and any(lower.startswith(prefix) for prefix in prefixes):
             names.append(lower)
         else:
             names.append(f"__unknown_{position}")
@@ -147,7 +199,9 @@ def _names(name: str, file: str, header: list[str], raw: RawTable, declared: Raw
         )
     repeated = {column for column in names if names.count(column) > 1}
     if repeated:
-        raise InputError(f"inputs.{name}: {Path(file).name} has the column {min(repeated)} twice")
+        raise InputError(
+            f"inputs.{name}: {Path(file).name} has the column {min(repeated)} twice; ask for the extract again"
+        )
     return names, unknown
 
 
@@ -171,12 +225,16 @@ def find_extracts(session: Callable[[], SparkSession], site: Site, adapter: Adap
         files = _files(raw.name, declared)
         options = _options(raw, declared)
         headers, unknown = {}, set()
+        types: dict[str, tuple[str, ...]] = {}
         for file in files:
             header = _header(session, raw.name, file, declared, options)
             names, strange = _names(raw.name, file, header, raw, declared)
             headers[file] = tuple(names)
             unknown |= set(strange)
-        extracts[raw.name] = Extract(raw, declared, files, headers, tuple(sorted(unknown)))
+            if declared.format == "parquet" and "://" not in file:
+                types[file] = _parquet_types(raw.name, file, headers[file])
+        extracts[raw.name] = Extract(raw, declared, files, headers, tuple(sorted(unknown)), types)
+        _ensure_same_kinds(raw.name, extracts[raw.name])
     return extracts
 
 
@@ -254,10 +312,10 @@ def read_extract(spark: SparkSession, extract: Extract, delivery: str) -> DataFr
 
     To number the rows of a file, the rows of each split before must have been counted: see `with_source_row`.
     """
-    groups: dict[tuple[str, ...], list[str]] = {}
+    groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
     for file in extract.files:
-        groups.setdefault(extract.headers[file], []).append(file)
-    parts = [_read_group(spark, extract, files, names) for names, files in groups.items()]
+        groups.setdefault((extract.headers[file], extract.types.get(file, ())), []).append(file)
+    parts = [_read_group(spark, extract, files, names) for (names, _), files in groups.items()]
     read = parts[0]
     for part in parts[1:]:
         read = read.unionByName(part, allowMissingColumns=True)
@@ -284,6 +342,79 @@ def read_extract(spark: SparkSession, extract: Extract, delivery: str) -> DataFr
     return _without_more_header_lines(rows, more) if more else rows
 
 
+@contextmanager
+def reading(extracts: Mapping[str, Extract]) -> Iterator[None]:
+    """InputError where the engine cannot read a file to its end; its own words may hold a cell."""
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (Py4JJavaError, PySparkException) as error:
+        found = UNREADABLE.search(str(error))
+        if found is None:
+            raise
+        short = found[1].rsplit("/", 1)[-1]
+        tables = [name for name, extract in extracts.items() if short in {Path(file).name for file in extract.files}]
+        if not tables:
+            raise
+        raise InputError(
+            f"inputs.{tables[0]}: {short} cannot be read to its end: it is damaged, or a row has more than 20,480 "
+            "cells; ask for the extract again"
+        ) from None
+
+
+def _ensure_whole(name: str, file: str, extract: Extract) -> None:
+    """InputError for a compressed file that ends too early, and for a last cell whose quote does not close: cells with
+    line breaks are not read, and all that such a row lacks is the end of its last cell."""
+    options = _options(extract.raw, extract.declared)
+    if extract.declared.format == "parquet":
+        return
+    quote, separator = options.get("quote", '"').encode(), options["sep"].encode()
+    looks_for_quotes = len(quote) == len(separator) == 1 and not options["encoding"].upper().startswith("UTF-16")
+    inside = b"(?:[^\\r\\n" + quote + b"]++|" + quote * 2 + b")*+"
+    opened = re.compile(b"(?:^|[\\r\\n]|" + re.escape(separator) + b")[ \\t]*" + quote + inside + b"(?=[\\r\\n])")
+    cells, rest, lines = len(extract.headers[file]), b"", 0
+    try:
+        with _open(file) as stream:
+            while chunk := stream.read(CHUNK):
+                if not looks_for_quotes:
+                    continue
+                head, newline, tail = chunk.rpartition(b"\n")
+                if not newline:
+                    rest += tail
+                    continue
+                if quote in chunk or quote in rest:
+                    lines += _open_lines(rest + head + newline, opened, quote, separator, cells)
+                rest = tail
+    except (OSError, EOFError, zlib.error):
+        raise InputError(
+            f"inputs.{name}: {Path(file).name} cannot be read to its end; ask for the extract again"
+        ) from None
+    if looks_for_quotes and quote in rest:
+        lines += _open_lines(rest + b"\n", opened, quote, separator, cells)
+    if lines:
+        raise InputError(
+            f"inputs.{name}: in {lines:,} {'row' if lines == 1 else 'rows'} of {Path(file).name} the quote before the "
+            "last cell does not close; deliver cells without line breaks, or say options.quote in the site file"
+        )
+
+
+def _open_lines(text: bytes, opened: re.Pattern[bytes], quote: bytes, separator: bytes, cells: int) -> int:
+    """How many lines have all their cells and do not close the quote of the last one."""
+    n = 0
+    for match in opened.finditer(text):
+        start = max(text.rfind(b"\n", 0, match.end()), text.rfind(b"\r", 0, match.end())) + 1
+        line = text[start : match.end()].decode("latin-1")
+        row: list[str] = []
+        try:
+            row = next(csv.reader([line], delimiter=separator.decode(), quotechar=quote.decode()))
+            next(csv.reader([line], delimiter=separator.decode(), quotechar=quote.decode(), strict=True))
+        except csv.Error as error:
+            n += len(row) == cells and "end of data" in str(error)
+    return n
+
+
 def fingerprint_files(spark: SparkSession, extracts: Mapping[str, Extract], cache_file: Path | None) -> dict[str, str]:
     """Raw table -> SHA-256 over its files' names and contents. Contents are cached by path, size and time of change;
     on an object store, size and time stand for the content."""
@@ -296,7 +427,10 @@ def fingerprint_files(spark: SparkSession, extracts: Mapping[str, Extract], cach
         total = hashlib.sha256()
         for file in extract.files:
             total.update(Path(file).name.encode() + b"\0")
-            total.update(_content_of(spark, file, cache, fresh).encode())
+            content, is_new = _content_of(spark, file, cache, fresh)
+            total.update(content.encode())
+            if is_new:
+                _ensure_whole(name, file, extract)
         prints[name] = total.hexdigest()
     if cache_file is not None and fresh != cache:
         cache_file.parent.mkdir(parents=True, exist_ok=True)
@@ -304,11 +438,12 @@ def fingerprint_files(spark: SparkSession, extracts: Mapping[str, Extract], cach
     return prints
 
 
-def _content_of(spark: SparkSession, file: str, cache: Mapping[str, str], fresh: dict[str, str]) -> str:
+def _content_of(spark: SparkSession, file: str, cache: Mapping[str, str], fresh: dict[str, str]) -> tuple[str, bool]:
+    """A hash of the file's content, and whether it is new: read now, and on this machine."""
     if "://" in file:
         listed = spark.read.format("binaryFile").load(file).select("path", "length", "modificationTime")
         state = "|".join(str(tuple(row)) for row in listed.orderBy("path").collect())
-        return hashlib.sha256(state.encode()).hexdigest()
+        return hashlib.sha256(state.encode()).hexdigest(), False
     stat = Path(file).stat()
     key = hashlib.sha256(f"{file}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()
     if key not in cache:
@@ -316,4 +451,4 @@ def _content_of(spark: SparkSession, file: str, cache: Mapping[str, str], fresh:
             fresh[key] = hashlib.file_digest(stream, "sha256").hexdigest()
     else:
         fresh[key] = cache[key]
-    return fresh[key]
+    return fresh[key], key not in cache

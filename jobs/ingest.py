@@ -38,10 +38,9 @@ TABLES_AT_A_TIME = 4
 
 
 def _is_damaged(columns: list[str]) -> Column:
-    """A cell that was not in the encoding it claims carries the replacement character."""
-    return reduce(
-        lambda a, b: a | b, [F.coalesce(F.contains(F.col(c), F.lit("\ufffd")), F.lit(False)) for c in columns]
-    )
+    """A cell that was not in the encoding it claims carries the replacement character; no text carries NUL."""
+    signs = [F.contains(F.col(c), F.lit(sign)) for c in columns for sign in ("\ufffd", "\0")]
+    return reduce(lambda a, b: a | b, [F.coalesce(sign, F.lit(False)) for sign in signs])
 
 
 def _with_content(frame: DataFrame, columns: list[str]) -> DataFrame:

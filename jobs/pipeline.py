@@ -17,9 +17,10 @@ from pyspark.sql import functions as F
 from jobs import aggregate, cohort, exposures, ingest
 from jobs.config import Drugs, Site, Study, load_drugs
 from jobs.deliveries import SETTLED, SUPERSEDED, settle
+from jobs.delivery_rules import Judgement, judge_delivery, mostly_held_back, raise_if_refused
 from jobs.erasure import Erasure, erase, read_suppressions
 from jobs.errors import ConfigurationError, InputError
-from jobs.extracts import Extract, find_extracts, fingerprint_files
+from jobs.extracts import Extract, find_extracts, fingerprint_files, reading
 from jobs.gate import RuleOutcome, check_table, raise_if_critical
 from jobs.identity import key_check, pseudonym_of, read_key
 from jobs.lines import build as lines
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 Tables = dict[str, "DataFrame"]
+Before = tuple[str, dict[str, "pd.DataFrame"]] | None  # a delivery's date, and its ledger and profile
 TABLES_AT_A_TIME = 4
 
 
@@ -141,28 +143,45 @@ def _inputs_of_ingest(run: Run) -> Any:
 def _ingest(run: Run) -> Iterator[Tables]:
     key = read_key(run.site)
     suppressions = read_suppressions(run.store)
-    with ingest.ingested_tables(
-        run.spark, run.site, run.adapter, run.extracts, run.delivery, key, suppressions
-    ) as done:
-        ledger = done.ledger
+    with (
+        reading(run.extracts),
+        ingest.ingested_tables(run.spark, run.site, run.adapter, run.extracts, run.delivery, key, suppressions) as done,
+    ):
         quarantined = {f"quarantine_{name}": frame for name, frame in sorted(done.quarantined.items())}
         claims = {} if done.claims is None else {"person_claims": done.claims}
         conformed = {name: frame for name, frame in done.conformed.items() if name != "person" or not claims}
-        counts = {"unknown_codes": done.unknown_codes, "profile": done.profile, "ledger": ledger}
+        counts = {"unknown_codes": done.unknown_codes, "profile": done.profile, "ledger": done.ledger}
+        before = _delivery_before(run)
+        judged = _judge(run, counts, quarantined, before)
+        run.outcomes["ingest"] = {name: [one.outcome for one in ones] for name, ones in judged.items()}
+        refused = any(not one.outcome.passed for ones in judged.values() for one in ones)
         try:
+            raise_if_refused(judged)
             yield {**claims, **conformed, **quarantined, **counts}
         finally:
-            if "ingest" in run.outcomes:
-                _quality_page(run, {**counts, "quarantine_reasons": _reasons(run, quarantined)})
+            if refused or len(run.outcomes["ingest"]) > len(judged):
+                written = {
+                    name: run.read(name).where(F.col("delivery") == run.delivery) if name in run.versions else frame
+                    for name, frame in quarantined.items()
+                }
+                _quality_page(run, {**counts, "quarantine_reasons": _reasons(run, written)}, before)
 
 
-def _reasons(run: Run, quarantined: Collection[str]) -> DataFrame:
-    """Rows of the delivery held back by raw table and reason, as written."""
+def _judge(run: Run, counts: Tables, quarantined: Tables, before: Before) -> dict[str, list[Judgement]]:
+    """What the rules on a delivery as a whole say; reasons are counted only where they could be those of most rows."""
+    now: dict[str, pd.DataFrame] = {name: counts[name].toPandas() for name in ("ledger", "profile")}
+    few = set(mostly_held_back(now["ledger"]))
+    reasons = _reasons(run, {name: one for name, one in quarantined.items() if name.removeprefix("quarantine_") in few})
+    now["quarantine_reasons"] = reasons.toPandas()
+    absent = {name: raw.absent for name, raw in run.site.inputs.items()}
+    return judge_delivery(now, before[1] if before else None, absent)
+
+
+def _reasons(run: Run, quarantined: Tables) -> DataFrame:
+    """Rows held back by raw table and reason."""
     parts = [
-        run.read(name)
-        .where(F.col("delivery") == run.delivery)
-        .select(F.lit(name.removeprefix("quarantine_")).alias("raw_table"), F.explode("reasons").alias("reason"))
-        for name in quarantined
+        frame.select(F.lit(name.removeprefix("quarantine_")).alias("raw_table"), F.explode("reasons").alias("reason"))
+        for name, frame in quarantined.items()
     ]
     nothing = run.spark.createDataFrame([], "raw_table string, reason string")
     return (
@@ -172,7 +191,7 @@ def _reasons(run: Run, quarantined: Collection[str]) -> DataFrame:
     )
 
 
-def _quality_page(run: Run, counts: Tables) -> None:
+def _quality_page(run: Run, counts: Tables, before: Before) -> None:
     """Write what the delivery looks like, also where a rule refuses it."""
     now: dict[str, pd.DataFrame] = {name: frame.toPandas() for name, frame in counts.items()}
     now = {name: table.sort_values(list(table.columns), ignore_index=True) for name, table in now.items()}
@@ -180,11 +199,11 @@ def _quality_page(run: Run, counts: Tables) -> None:
         {"table": table, **asdict(outcome)} for table, judged in run.outcomes["ingest"].items() for outcome in judged
     ]
     unknown = {name: extract.unknown_columns for name, extract in run.extracts.items()}
-    html = render_quality(run.site.name, run.delivery, run.site.synthetic, now, rules, _delivery_before(run), unknown)
+    html = render_quality(run.site.name, run.delivery, run.site.synthetic, now, rules, before, unknown)
     write_files(run.out, {f"quality/{run.delivery}.html": html.encode()})
 
 
-def _delivery_before(run: Run) -> tuple[str, dict[str, pd.DataFrame]] | None:
+def _delivery_before(run: Run) -> Before:
     """The date of the delivery before the run's, and its ledger and profile."""
     for commit in run.store.commits(CONFORMED_SCHEMA, "ledger"):
         earlier = [day for day in commit.note.get("deliveries", {}) if day < run.delivery]
@@ -476,7 +495,7 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
         commits = {name: commit for one in written for name, commit in one.items()}
         gated = list(filter(_has_gate, commits))
         judged = dict(zip(gated, pool.map(lambda name: _gate(name, run), gated), strict=True))
-        run.outcomes[stage.name] = judged
+        run.outcomes[stage.name] = {**run.outcomes.get(stage.name, {}), **judged}
         for name, outcomes in judged.items():
             raise_if_critical(name, outcomes)
         warnings = [warning for name, outcomes in judged.items() for warning in _warnings(name, outcomes)]

@@ -18,7 +18,7 @@ from jobs.sources.adapter import Adapter, RawTable
 from jobs.sources.claims import claims_of
 from jobs.sources.life_table import PUBLISHED as PUBLISHED_LIFE_TABLES
 from jobs.sources.life_table import conform_life_table
-from jobs.sources.parse import without_repeated_keys
+from jobs.sources.parse import ATC_SHAPE, ICD10_SHAPE, NUMBER, no_code, without_repeated_keys
 from schemas import CONFORMED
 from schemas.contract import LINEAGE, PERSON_ID, Table
 from schemas.contract import Column as Declared
@@ -31,6 +31,7 @@ TYPED = "typed_"  # prefix of typed columns, so that quarantine keeps the cells 
 PRECISION = "_precision"
 REQUIRED_TABLES = ("person", "tumour")
 
+SHAPES = {"icd10": ICD10_SHAPE, "atc": ATC_SHAPE}
 DAY = r"^(\d{4}-\d{2}-\d{2})(?:[ T]00:00:00(?:\.0+)?)?$"
 MONTH = r"^(\d{4}-\d{2})$"
 YEAR = r"^(\d{4})$"
@@ -103,11 +104,12 @@ def _code(name: str) -> Column:
 def _typed(column: Declared) -> Column:
     if column.type == "date":
         return _day(column.name)
+    # A cast alone also takes NaN, Infinity and 1d for numbers.
+    number = F.when(F.col(column.name).rlike(NUMBER), F.col(column.name).try_cast("double"))
     if column.type in ("int", "bigint"):
-        number = F.col(column.name).try_cast("double")
-        return F.when(number == F.floor(number), number.cast(column.type))
+        return F.when((number == F.floor(number)) & (F.abs(number) < 2**31), number.cast(column.type))
     if column.type == "double":
-        return F.col(column.name).try_cast("double")
+        return number
     if column.codes:
         return F.lower(column.name)
     return _code(column.name)
@@ -128,6 +130,8 @@ def _reasons_of(column: Declared) -> list[Column]:
         reasons.append(_when(text.isNotNull() & (typed.isNull() | outside), f"impossible_date:{column.name}"))
     elif column.type != "string":
         reasons.append(_when(text.isNotNull() & typed.isNull(), f"impossible_number:{column.name}"))
+    elif column.name in SHAPES:
+        reasons.append(no_code(column.name, typed, SHAPES[column.name]))
     elif column.codes:
         reasons.append(_when(~typed.isin(*column.codes), f"unknown_code:{column.name}"))
     return reasons

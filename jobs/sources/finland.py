@@ -24,6 +24,7 @@ from jobs.sources.parse import (
     decoded,
     impossible,
     missing,
+    number,
     partial_date,
     partial_precision,
     reason,
@@ -101,7 +102,7 @@ def _not_after_delivery(name: str) -> Column:
 
 
 def _number(name: str) -> Column:
-    return F.regexp_replace(name, ",", ".").try_cast("double")
+    return number(name)
 
 
 def _whole(name: str) -> Column:

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from jobs.config import Site
 from jobs.errors import ConfigurationError
 from jobs.sources.adapter import RawTable
-from jobs.sources.parse import decoded, reason, unknown_code, with_reasons
+from jobs.sources.parse import NUMBER, decoded, reason, unknown_code, with_reasons
 from schemas import TABLES
 from schemas.contract import LINEAGE
 
@@ -27,14 +27,19 @@ LINEAGE_NAMES = tuple(column.name for column in LINEAGE)
 
 
 def _number(text: Column) -> Column:
-    return F.regexp_replace(text, ",", ".").try_cast("double")
+    point = F.regexp_replace(text, ",", ".")
+    return F.when(point.rlike(NUMBER), point.try_cast("double"))
+
+
+def _whole(text: Column) -> Column:
+    return F.when(text.rlike(r"^\d{1,4}$"), text.try_cast("int"))
 
 
 def _year_and_age(year: Column, age: Column) -> dict[str, Column]:
     """Typed; the open last age, `110+`, is its first year."""
     return {
-        "typed_year": year.try_cast("int"),
-        "typed_age": F.regexp_replace(age, r"\+$", "").try_cast("int"),
+        "typed_year": _whole(year),
+        "typed_age": _whole(F.regexp_replace(age, r"\+$", "")),
     }
 
 

@@ -19,11 +19,16 @@ from jobs.sources.icdo import icd10_of
 from jobs.sources.life_table import RAW_TABLES as LIFE_TABLES
 from jobs.sources.life_table import conform_life_table
 from jobs.sources.parse import (
+    ATC_SHAPE,
+    ICD10_SHAPE,
     compact_date,
     compact_precision,
     decoded,
     impossible,
+    impossible_number,
     missing,
+    no_code,
+    number,
     reason,
     row_pseudonym,
     site_codes,
@@ -61,6 +66,10 @@ def _death(name: str) -> Column:
     return F.when(compact_precision(name) == "month", F.last_day(compact_date(name))).otherwise(compact_date(name))
 
 
+def _topography() -> Column:
+    return F.upper(F.regexp_replace("S_topografiIcdo3", r"\W", ""))
+
+
 def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
     born, diagnosed = compact_date("P_fodselsdato"), compact_date("S_diagnosedato")
     inexact = compact_precision("S_diagnosedato") != "day"
@@ -79,8 +88,8 @@ def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
                 missing("P_fodselsdato"), missing("S_diagnosedato"), missing("P_kjonn"), missing("S_topografiIcdo3"),
                 missing("S_tumornr"), impossible("P_fodselsdato", born), impossible("S_diagnosedato", diagnosed),
                 impossible("P_statusdato", since), unknown_code("P_kjonn", SEX),
-                unknown_code("P_personstatus", STATUS), reason(is_dead & (_death("P_statusdato") < born),
-                                                              "death_before_birth"),
+                no_code("S_topografiIcdo3", _topography(), ICD10_SHAPE), unknown_code("P_personstatus", STATUS),
+                reason(is_dead & (_death("P_statusdato") < born), "death_before_birth"),
             ),
         }
     )  # fmt: skip
@@ -123,9 +132,8 @@ def _annotate_hospital(frame: DataFrame, site: Site) -> DataFrame:
 
 
 def _annotate_prescription(frame: DataFrame, _: Site) -> DataFrame:
-    return _dispensed(frame, "Utlevering_Dato", "ATC").withColumn(
-        "ddd", F.regexp_replace("DDD", ",", ".").try_cast("double")
-    )
+    strange = impossible_number("DDD", number("DDD"))
+    return _dispensed(frame, "Utlevering_Dato", "ATC", strange).withColumn("ddd", number("DDD"))
 
 
 def _annotate_h_prescription(frame: DataFrame, _: Site) -> DataFrame:
@@ -136,7 +144,14 @@ def _annotate_h_prescription(frame: DataFrame, _: Site) -> DataFrame:
 def _dispensed(frame: DataFrame, day: str, code: str, *more: Column) -> DataFrame:
     handed_out = compact_date(day)
     inexact = reason(compact_precision(day) != "day", f"impossible_date:{day}")
-    reasons = with_reasons(missing(day), missing(code), impossible(day, handed_out), inexact, *more)
+    reasons = with_reasons(
+        missing(day),
+        missing(code),
+        impossible(day, handed_out),
+        inexact,
+        no_code(code, F.upper(code), ATC_SHAPE),
+        *more,
+    )
     return frame.withColumns(
         {"dispensed_date": handed_out, "atc_code": F.upper(code), "reasons": F.array_distinct(reasons)}
     )
@@ -179,7 +194,7 @@ def _tumour(cancer: DataFrame, site: Site) -> DataFrame:
         F.col("S_tumornr").alias("tumour_id"),
         "diagnosis_date",
         compact_precision("S_diagnosedato").alias("diagnosis_date_precision"),
-        icd10_of(F.upper(F.regexp_replace("S_topografiIcdo3", r"\W", "")), morphology).alias("icd10"),
+        icd10_of(_topography(), morphology).alias("icd10"),
         F.when(morphology.rlike(r"^\d{4}/\d$"), morphology).alias("morphology"),
         decoded("S_met", STAGE).alias("stage"),
         decoded("S_er", receptors).alias("er"),

@@ -26,9 +26,11 @@ from jobs.sources.icdo import icd10_of
 from jobs.sources.life_table import RAW_TABLES as LIFE_TABLES
 from jobs.sources.life_table import conform_life_table
 from jobs.sources.parse import (
+    ATC_SHAPE,
     decoded,
     impossible,
     missing,
+    number,
     reason,
     site_codes,
     unknown_code,
@@ -117,8 +119,8 @@ def _date(name: str) -> Column:
 
 
 def _number(name: str) -> Column:
-    number = F.regexp_replace(name, ",", ".").try_cast("double")
-    return F.when(F.abs(number) < MOST, number)  # neither infinite nor no number
+    typed = number(name)
+    return F.when(F.abs(typed) < MOST, typed)
 
 
 def _whole(name: str) -> Column:
@@ -128,7 +130,16 @@ def _whole(name: str) -> Column:
 
 def _concept(name: str) -> Column:
     """The concept, as a number; NULL for concept 0 too."""
-    return F.nullif(F.col(name).try_cast("bigint"), F.lit(0).cast("bigint"))
+    whole = F.when(_is_whole(name), _whole(name).try_cast("bigint"))
+    return F.nullif(whole, F.lit(0).cast("bigint"))
+
+
+def _is_whole(name: str) -> Column:
+    return _whole(name).rlike(r"^-?\d{1,18}$")  # a cast alone would cut 12.7 down to 12
+
+
+def _no_whole_numbers(*names: str) -> list[Column]:
+    return [reason(~_is_whole(name), f"impossible_number:{name}") for name in names]
 
 
 def _unreadable(name: str, typed: Column, kind: str) -> Column:
@@ -268,7 +279,16 @@ def _annotate_concept(frame: DataFrame, _: Site) -> DataFrame:
         {
             "concept": number,
             "is_combination": F.coalesce(F.col("concept_name").rlike(COMBINATION), F.lit(False)),
-            "reasons": with_reasons(missing("concept_id"), missing("vocabulary_id"), missing("concept_code")),
+            "reasons": with_reasons(
+                missing("concept_id"),
+                missing("vocabulary_id"),
+                missing("concept_code"),
+                *_no_whole_numbers("concept_id"),
+                reason(
+                    (F.col("vocabulary_id") == "ATC") & ~F.upper("concept_code").rlike(ATC_SHAPE),
+                    "unknown_code:concept_code",
+                ),
+            ),
         }
     ).drop("concept_name", "valid_start_date", "valid_end_date", "domain_id", "standard_concept")
 
@@ -279,7 +299,10 @@ def _annotate_ancestor(frame: DataFrame, _: Site) -> DataFrame:
         "descendant": _concept("descendant_concept_id"),
         "levels": F.col("min_levels_of_separation").try_cast("int"),
     }
-    absent = with_reasons(missing("ancestor_concept_id"), missing("descendant_concept_id"))
+    absent = with_reasons(
+        missing("ancestor_concept_id"), missing("descendant_concept_id"),
+        *_no_whole_numbers("ancestor_concept_id", "descendant_concept_id", "min_levels_of_separation"),
+    )  # fmt: skip
     return frame.withColumns({**typed, "reasons": absent}).drop("max_levels_of_separation")
 
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from jobs.config import Site
 
 EARLIEST = "1850-01-01"
+ATC_SHAPE = r"^Q?[A-Z](\d{2}([A-Z]([A-Z](\d{2})?)?)?)?$"  # of any level, and Q for veterinary use
+ICD10_SHAPE = r"^[A-Z]\d{2}[0-9A-Z]{0,3}$"  # without dot
+NUMBER = r"^[+-]?(\d{1,15}(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?$"
 # Unknown parts of a date: 00, 99, 0000.
 PARTIAL = r"^(\d{4})-?(\d{2})?-?(\d{2})?$"
 
@@ -72,6 +75,17 @@ def impossible(name: str, typed: Column) -> Column:
     return reason(F.col(name).isNotNull() & (typed.isNull() | outside), f"impossible_date:{name}")
 
 
+def number(name: str) -> Column:
+    """A number with decimal point or comma, DOUBLE; NULL for anything else, thousands separators and NaN included."""
+    text = F.regexp_replace(name, ",", ".")
+    return F.when(text.rlike(NUMBER), text.try_cast("double"))
+
+
+def impossible_number(name: str, typed: Column) -> Column:
+    """A number that is written and is none."""
+    return reason(F.col(name).isNotNull() & typed.isNull(), f"impossible_number:{name}")
+
+
 def missing(name: str) -> Column:
     """A cell that must not be empty."""
     return reason(F.col(name).isNull(), f"missing:{name}")
@@ -80,6 +94,11 @@ def missing(name: str) -> Column:
 def unknown_code(name: str, known: Mapping[str, str]) -> Column:
     """A code without a meaning."""
     return reason(F.col(name).isNotNull() & ~F.col(name).isin(*known), f"unknown_code:{name}")
+
+
+def no_code(name: str, code: Column, shape: str) -> Column:
+    """A code that does not have the form of its system."""
+    return reason(F.col(name).isNotNull() & ~code.rlike(shape), f"unknown_code:{name}")
 
 
 def site_codes(site: Site, key: str, default: Mapping[str, str]) -> dict[str, str]:

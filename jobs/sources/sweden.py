@@ -25,6 +25,7 @@ from jobs.sources.parse import (
     decoded,
     impossible,
     missing,
+    number,
     partial_date,
     partial_precision,
     reason,
@@ -122,7 +123,7 @@ def _inexact(name: str) -> Column:
 
 
 def _number(name: str) -> Column:
-    return F.regexp_replace(name, ",", ".").try_cast("double")
+    return number(name)
 
 
 def _impossible_number(name: str, least: float | None = None, most: float | None = None) -> Column:

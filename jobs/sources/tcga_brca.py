@@ -28,6 +28,7 @@ from pyspark.sql import functions as F
 
 from jobs.sources.adapter import Adapter, RawTable
 from jobs.sources.claims import claims_of
+from jobs.sources.parse import ICD10_SHAPE, no_code
 from schemas import TABLES
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ LINEAGE = ("source_file", "source_row", "delivery")
 OPTIONS = {"sep": "\t", "quote": ""}
 HEADER_LINES = 3
 DIAGNOSIS_MONTH, DIAGNOSIS_DAY = 7, 1
+MOST_DAYS = 120 * 366
 
 SEXES = {"FEMALE": "female", "MALE": "male"}
 VITAL_STATUS = frozenset({"Alive", "Dead"})
@@ -87,7 +89,9 @@ def _text(name: str) -> Column:
 
 
 def _number(name: str) -> Column:
-    return _text(name).try_cast("int")
+    """Days, years of age or a year; NULL for anything else, and for more days than a life has."""
+    days = F.when(_text(name).rlike(r"^-?\d{1,5}$"), _text(name).try_cast("int"))
+    return F.when(F.abs(days) <= MOST_DAYS, days)
 
 
 def _when(condition: Column, reason: str) -> Column:
@@ -135,6 +139,10 @@ def _observation_reasons(*contacts: str) -> tuple[Column, ...]:
     )
 
 
+def _icd10() -> Column:
+    return F.upper(F.regexp_replace("icd_10", r"\W", ""))
+
+
 def _annotate_patient(frame: DataFrame, _: Site) -> DataFrame:
     """Adds day_0, birth_date, contact_day, death_day, reasons."""
     observed = _with_observation(frame, "last_contact_days_to")
@@ -159,6 +167,7 @@ def _annotate_patient(frame: DataFrame, _: Site) -> DataFrame:
         _when(F.col("death_day") < birth_day, "death_before_birth"),
         _when(_text("gender").isNull(), "missing:gender"),
         _no_code("gender", frozenset(SEXES)),
+        no_code("icd_10", _icd10(), ICD10_SHAPE),
     )
 
 
@@ -333,7 +342,7 @@ def _tumours(patients: DataFrame, events: DataFrame | None) -> DataFrame:
         _index_tumour_id().alias("tumour_id"),
         F.col("day_0").alias("diagnosis_date"),
         by_year,
-        F.upper(F.regexp_replace("icd_10", r"\W", "")).alias("icd10"),
+        _icd10().alias("icd10"),
         _text("icd_o_3_histology").alias("morphology"),
         _stage().alias("stage"),
         _hormone_receptor("er_status_by_ihc").alias("er"),

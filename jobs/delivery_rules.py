@@ -1,0 +1,95 @@
+"""Rules on a delivery as a whole, from its counts: a column that was lost or retyped stops the run before any table is
+written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jobs.delivery_profile import EMPTY
+from jobs.errors import QualityError
+from jobs.gate import RuleOutcome
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+READABLE = "no reason to hold back holds for more than half of the rows"
+FILLED = "columns that were filled before are filled"
+# Reasons that say that cells are not what the column should hold. Others, such as a date that a source does not know,
+# may rightly hold for most rows.
+KINDS = ("impossible_date", "impossible_number", "unknown_code", "missing", "missing_identifier", "malformed_row",
+         "damaged_text")  # fmt: skip
+FEWEST_ROWS = 20  # of fewer rows half may well be wrong
+FEWEST_EXPECTED = 10  # filled cells; with so many expected, none at all is no accident
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The outcome of a rule on one raw table, and the reasons or columns that break it."""
+
+    outcome: RuleOutcome
+    broken_by: tuple[str, ...]
+
+
+def mostly_held_back(ledger: pd.DataFrame) -> list[str]:
+    """The raw tables of which more than half of the rows are held back, for whatever reasons."""
+    is_most = (ledger["rows_in"] >= FEWEST_ROWS) & (ledger["rows_quarantined"] > ledger["rows_in"] / 2)
+    return [str(name) for name in ledger["raw_table"][is_most]]
+
+
+def judge_delivery(
+    now: Mapping[str, pd.DataFrame], before: Mapping[str, pd.DataFrame] | None, absent: Mapping[str, Sequence[str]]
+) -> dict[str, list[Judgement]]:
+    """`raw table <name>` -> the outcome of both rules.
+
+    `now`: ledger, profile and quarantine_reasons (raw_table, reason, n; of raw tables mostly held back); `before`:
+    ledger and profile of the delivery before; `absent`: raw table -> columns that may be empty from now on.
+    """
+    rows = now["ledger"].set_index("raw_table")["rows_in"].astype(int).to_dict()
+    filled, were_filled = _filled(now), _filled(before) if before is not None else {}
+    judged = {}
+    for name, rows_in in rows.items():
+        reasons = now["quarantine_reasons"][now["quarantine_reasons"]["raw_table"] == name]
+        most = {
+            str(reason): int(n)
+            for reason, n in zip(reasons["reason"], reasons["n"], strict=True)
+            if reason.partition(":")[0] in KINDS and rows_in >= FEWEST_ROWS and n > rows_in / 2
+        }
+        lost = [
+            column
+            for (table, column), share in sorted(were_filled.items())
+            if table == name and round(share * rows_in, 6) >= FEWEST_EXPECTED
+            and filled.get((table, column), 0.0) == 0.0 and column not in absent.get(name, ())
+        ]  # fmt: skip
+        held = max(most.values(), default=0)
+        judged[f"raw table {name}"] = [
+            Judgement(RuleOutcome(READABLE, "critical", not held, held, rows_in), tuple(sorted(most))),
+            Judgement(RuleOutcome(FILLED, "critical", not lost, rows_in if lost else 0, rows_in), tuple(lost)),
+        ]
+    return judged
+
+
+def _filled(tables: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str], float]:
+    """(raw table, column) -> share of rows in which it is filled."""
+    rows = tables["ledger"].set_index("raw_table")["rows_in"].astype(int).to_dict()
+    empty = tables["profile"][tables["profile"]["code"] == EMPTY]
+    return {
+        (str(table), str(column)): 1 - int(n) / rows[table] if rows.get(table) else 0.0
+        for table, column, n in zip(empty["raw_table"], empty["column"], empty["n"], strict=True)
+    }
+
+
+def raise_if_refused(judged: Mapping[str, Sequence[Judgement]]) -> None:
+    """QualityError that names raw tables, rules, reasons or columns, and counts."""
+    said = [
+        f"{name}: not true: {one.outcome.rule}: {', '.join(one.broken_by)} ({one.outcome.violations:,} of "
+        f"{one.outcome.rows:,} rows)"
+        for name, ones in judged.items()
+        for one in ones
+        if not one.outcome.passed
+    ]
+    if said:
+        raise QualityError(
+            f"{'; '.join(said)}; nothing was written; see columns, options and absent under inputs of the site file"
+        )
