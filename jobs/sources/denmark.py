@@ -24,6 +24,7 @@ from jobs.sources.parse import (
     decoded,
     impossible,
     missing,
+    number,
     reason,
     site_codes,
     unknown_code,
@@ -76,10 +77,6 @@ def _date(name: str) -> Column:
         .when(day.rlike(r"(?i)^\d{2}[a-z]{3}\d{4}$"), F.try_to_date(F.initcap(F.lower(day)), "ddMMMyyyy"))
         .when(day.rlike(r"^-?\d{1,5}(\.0+)?$"), sas)
     )
-
-
-def _number(name: str) -> Column:
-    return F.regexp_replace(name, ",", ".").try_cast("double")
 
 
 def _code(name: str) -> Column:
@@ -207,13 +204,13 @@ def _annotate_procedure(code: str, day: str) -> object:
 
 def _annotate_prescription(frame: DataFrame, _: Site) -> DataFrame:
     bought = _date("eksd")
-    strange = {name: reason(F.col(name).isNotNull() & _number(name).isNull(), f"impossible_number:{name}")
+    strange = {name: reason(F.col(name).isNotNull() & number(name).isNull(), f"impossible_number:{name}")
                for name in ("apk", "volume")}  # fmt: skip
     return frame.withColumns(
         {
             "dispensed_date": bought,
-            "packages": _number("apk"),
-            "ddd": _number("apk") * _number("volume"),
+            "packages": number("apk"),
+            "ddd": number("apk") * number("volume"),
             "reasons": with_reasons(
                 missing("eksd"), missing("atc"), impossible("eksd", bought),
                 reason(~_code("atc").rlike(ATC_SHAPE), "unknown_code:atc"), *strange.values(),
