@@ -68,7 +68,7 @@ def _date(name: str) -> Column:
     """YYYY-MM-DD and DD-MM-YYYY with or without a time, YYYYMMDD, 01JAN2015, and SAS day numbers (days since
     1960-01-01, up to five digits, negative before); NULL for anything else."""
     text = F.col(name)
-    day = F.regexp_extract(text, r"^([^ T]+)(?:[ T:]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)?$", 1)
+    day = F.regexp_extract(text, r"^(\S+?)(?:[ T:]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)?$", 1)
     sas = F.date_add(F.lit("1960-01-01").cast("date"), day.try_cast("int"))
     return (
         F.when(day.rlike(r"^\d{8}$"), F.try_to_date(day, "yyyyMMdd"))

@@ -23,7 +23,7 @@ FILES = {
     "person": [
         "V_CPR;KOEN;FOEDSELSDATO;STATUS;STATUSDATO;REGION",
         "0101501234;K;-3652;01;;1081",
-        "0202605678;K;02FEB1960;80;2018-05-06 00:00:00;1084",
+        "0202605678;K;02OCT1960;80;2018-05-06 00:00:00;1084",
         "0303701111;M;03-03-1970;90;19700;1081",
         "0404809999;K;19800404;01;;1081",
         "0505500000;K;1950-05-05;90;;1081",
@@ -109,7 +109,7 @@ def _held(delivered: dict[str, list[dict[str, Any]]], name: str) -> list[tuple[i
 def test_dates_in_every_form(delivered: dict[str, list[dict[str, Any]]]) -> None:
     people = {row["who"]: row for row in delivered["person"]}
     assert {who: row["birth_date"] for who, row in people.items()} == {
-        "0101501234": date(1950, 1, 1), "0202605678": date(1960, 2, 2), "0303701111": date(1970, 3, 3),
+        "0101501234": date(1950, 1, 1), "0202605678": date(1960, 10, 2), "0303701111": date(1970, 3, 3),
     }  # fmt: skip
     assert people["0202605678"]["emigration_date"] == date(2018, 5, 6)
     assert people["0303701111"]["death_date"] == date(2013, 12, 8)
