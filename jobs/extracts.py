@@ -365,53 +365,66 @@ def reading(extracts: Mapping[str, Extract]) -> Iterator[None]:
 
 
 def _ensure_whole(name: str, file: str, extract: Extract) -> None:
-    """InputError for a compressed file that ends too early, and for a last cell whose quote does not close: cells with
-    line breaks are not read, and all that such a row lacks is the end of its last cell."""
+    """InputError for a compressed file that ends too early, and for a first or last cell with a line break. Rows end at
+    line breaks; where one lies in another cell, both halves have too few cells, but here one has as many as a row."""
     options = _options(extract.raw, extract.declared)
     if extract.declared.format == "parquet":
         return
     quote, separator = options.get("quote", '"').encode(), options["sep"].encode()
     looks_for_quotes = len(quote) == len(separator) == 1 and not options["encoding"].upper().startswith("UTF-16")
-    inside = b"(?:[^\\r\\n" + quote + b"]++|" + quote * 2 + b")*+"
-    opened = re.compile(b"(?:^|[\\r\\n]|" + re.escape(separator) + b")[ \\t]*" + quote + inside + b"(?=[\\r\\n])")
     cells, rest, lines = len(extract.headers[file]), b"", 0
     try:
         with _open(file) as stream:
             while chunk := stream.read(CHUNK):
                 if not looks_for_quotes:
                     continue
-                head, newline, tail = chunk.rpartition(b"\n")
-                if not newline:
-                    rest += tail
-                    continue
-                if quote in chunk or quote in rest:
-                    lines += _open_lines(rest + head + newline, opened, quote, separator, cells)
-                rest = tail
+                text = rest + chunk
+                # The last whole line stays until the line after it is there.
+                last = text.rfind(b"\n", 0, max(text.rfind(b"\n"), 0)) + 1
+                if quote in text:
+                    lines += _broken_rows(text, last, quote, separator, cells)
+                rest = text[last:]
     except (OSError, EOFError, zlib.error):
         raise InputError(
             f"inputs.{name}: {Path(file).name} cannot be read to its end; ask for the extract again"
         ) from None
     if looks_for_quotes and quote in rest:
-        lines += _open_lines(rest + b"\n", opened, quote, separator, cells)
+        lines += _broken_rows(rest + b"\n", len(rest) + 1, quote, separator, cells)
     if lines:
         raise InputError(
-            f"inputs.{name}: in {lines:,} {'row' if lines == 1 else 'rows'} of {Path(file).name} the quote before the "
-            "last cell does not close; deliver cells without line breaks, or say options.quote in the site file"
+            f"inputs.{name}: in {lines:,} {'row' if lines == 1 else 'rows'} of {Path(file).name} the quote of the "
+            "first or last cell does not close on its line; deliver cells without line breaks, or say options.quote in "
+            "the site file"
         )
 
 
-def _open_lines(text: bytes, opened: re.Pattern[bytes], quote: bytes, separator: bytes, cells: int) -> int:
-    """How many lines have all their cells and do not close the quote of the last one."""
+def _broken_rows(text: bytes, until: int, quote: bytes, separator: bytes, cells: int) -> int:
+    """How many lines before the place `until` leave a quote open, and have all their cells themselves or before a line
+    that has: one that starts with the other half of a cell."""
+    inside = b"(?:[^\\r\\n" + quote + b"]++|" + quote * 2 + b")*+"
+    opened = re.compile(b"(?:^|[\\r\\n]|" + re.escape(separator) + b")[ \\t]*" + quote + inside + b"(?=([\\r\\n]))")
+    other_half = re.compile(b"[^\\r\\n" + quote + b"]*+" + quote + b"[ \\t]*" + re.escape(separator) + b"[^\\r\\n]*+")
+
+    def row_of(line: bytes, strict: bool = False) -> list[str]:
+        lines = [line.decode("latin-1")]
+        return next(csv.reader(lines, delimiter=separator.decode(), quotechar=quote.decode(), strict=strict), [])
+
+    def leaves_open(line: bytes) -> bool:
+        try:
+            row_of(line, strict=True)
+        except csv.Error as error:
+            return "end of data" in str(error)
+        return False
+
     n = 0
     for match in opened.finditer(text):
-        start = max(text.rfind(b"\n", 0, match.end()), text.rfind(b"\r", 0, match.end())) + 1
-        line = text[start : match.end()].decode("latin-1")
-        row: list[str] = []
-        try:
-            row = next(csv.reader([line], delimiter=separator.decode(), quotechar=quote.decode()))
-            next(csv.reader([line], delimiter=separator.decode(), quotechar=quote.decode(), strict=True))
-        except csv.Error as error:
-            n += len(row) == cells and "end of data" in str(error)
+        end = match.end()
+        if end >= until:
+            break
+        line = text[max(text.rfind(b"\n", 0, end), text.rfind(b"\r", 0, end)) + 1 : end]
+        after = other_half.match(text, end + (2 if text[end : end + 2] == b"\r\n" else 1))
+        if leaves_open(line):
+            n += len(row_of(line)) == cells or (after is not None and len(row_of(after[0])) == cells)
     return n
 
 

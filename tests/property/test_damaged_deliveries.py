@@ -576,7 +576,9 @@ def test_an_open_quote_before_a_last_cell(spark: SparkSession, tmp_path: Path, m
     adapter = load_adapter("conformed")
     rows = {
         'p1,female,"1950': 1, 'p1,female,"1950\n01"': 1, 'p1,female,"1950-01-02"': 0, 'p1,"female,1950': 0,
-        'p1,female,""': 0, 'p1,female,"a,"""': 0, 'p1,female,a"b': 0, 'p1,female,"a""': 1, '"p1","female","1950"': 0,
+        'p1,female,""': 0, '"p1\nzz",female,1950': 1, '"p1\nzz,female,1950': 0, '"p1,female,1950\np2,male,1950': 0,
+        'p1,"fe\nmale",1950': 0,
+        'p1,female,"a,"""': 0, 'p1,female,a"b': 0, 'p1,female,"a""': 1, '"p1","female","1950"': 0,
     }  # fmt: skip
     for row, n in rows.items():
         for end in ("\n", "\r\n", ""):
@@ -586,7 +588,7 @@ def test_an_open_quote_before_a_last_cell(spark: SparkSession, tmp_path: Path, m
             site = Site.model_validate({"country": "conformed", "warehouse": "w", "inputs": inputs})
             found = find_extracts(_no_session, site, adapter)
             if n:
-                with pytest.raises(InputError, match="person: in 1 row of person.csv the quote before the last cell"):
+                with pytest.raises(InputError, match="person: in 1 row of person.csv the quote of the first or last"):
                     module.fingerprint_files(spark, found, None)
             else:
                 module.fingerprint_files(spark, found, None)
