@@ -18,7 +18,7 @@ READABLE = "no reason to hold back holds for more than half of the rows"
 FILLED = "columns that were filled before are filled"
 # Reasons that say that cells are not what the column should hold. Others, such as a date that a source does not know,
 # may rightly hold for most rows.
-KINDS = ("impossible_date", "impossible_number", "unknown_code", "missing", "missing_identifier", "malformed_row",
+KINDS = ("impossible_date", "impossible_number", "unknown_code", "missing_identifier", "malformed_row",
          "damaged_text")  # fmt: skip
 FEWEST_ROWS = 20  # of fewer rows half may well be wrong
 FEWEST_EXPECTED = 10  # filled cells; with so many expected, none at all is no accident
