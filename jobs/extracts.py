@@ -294,8 +294,8 @@ def splits_of(rows: DataFrame, *counts: Column) -> DataFrame:
 
 
 def _without_more_header_lines(rows: DataFrame, more: int) -> DataFrame:
-    splits = [(row[0], row[1], row[2], row[3]) for row in splits_of(rows).collect()]
-    numbered = with_source_row(rows, offsets_of(splits)).where(F.col("source_row") > more)
+    offsets = offsets_of(tuple(row) for row in splits_of(rows).collect())
+    numbered = with_source_row(rows, offsets).where(F.col("source_row") > more)
     return numbered.withColumns({BLOCK: F.lit(0).cast("long"), POSITION: F.col("source_row")}).drop("source_row")
 
 

@@ -1,4 +1,4 @@
-"""The gate after a write: one native aggregate counts what violates each rule, a Great Expectations suite judges."""
+"""The gate after a write: one scan counts what violates each rule, a Great Expectations suite judges the counts."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def count_violations(name: str, frame: DataFrame, context: Mapping[str, Any]) ->
     """`rows`, and by rule the number of rows that violate it (by key: rows beyond the first of each key).
 
     One scan. Of each row two numbers travel, a hash of its key and the rules that it violates as bits, to where the
-    equal hashes come together. (Measured on 2.6 million rows: 3.4 s, a distinct count of keys and a count for each rule
-    7.4 s.) Where hashes of 64 bits repeat, which unequal keys may do once in ten thousand tables of 60 million rows,
-    96 bits decide. Hashes pass over NULL, so no key may have two nullable columns that could be exchanged.
+    equal hashes come together. (Measured on 2.6 million rows: 4.3 s; a distinct count of keys and a count for each rule
+    took 7.4 s.) Where hashes of 64 bits repeat, which unequal keys may do once in ten thousand tables of 60 million
+    rows, 96 bits decide. Hashes pass over NULL, so no key may have two nullable columns that could be exchanged.
     """
     rules = rules_of(name)
     if len(rules) >= MAXIMUM_RULES:

@@ -31,6 +31,7 @@ from jobs.extracts import (
 from jobs.identity import pseudonymise, pseudonymise_links
 from jobs.persons import build_persons
 from jobs.sources.adapter import CONTENT, DUPLICATE, PLACE, SUPPRESSED, Adapter, RawTable
+from jobs.sources.parse import counted_codes
 from schemas import TABLES, quarantine
 
 PARTITION_BYTES = 256 * 2**20  # of text
@@ -120,7 +121,6 @@ class Counted:
 def count_rows(annotated: DataFrame, raw: RawTable, site: Site) -> Counted:
     """Counts over every row of a raw table; the one action that computes the annotated rows."""
     ends = {
-        "rows_in": F.lit(True),
         "rows_accepted": is_accepted(),
         "rows_quarantined": is_quarantined(),
         "rows_duplicate": F.col(DUPLICATE) & ~F.col(SUPPRESSED),
@@ -131,8 +131,8 @@ def count_rows(annotated: DataFrame, raw: RawTable, site: Site) -> Counted:
     splits = splits_of(annotated, *(F.count_if(one).alias(f"c{n}") for n, one in enumerate(conditions))).collect()
     totals = [sum(row[4 + place] for row in splits) for place in range(len(conditions))]
     return Counted(
-        offsets_of((row[0], row[1], row[2], row[3]) for row in splits),
-        dict(zip(ends, totals, strict=False)),
+        offsets_of(tuple(row[:4]) for row in splits),
+        {"rows_in": sum(row[2] for row in splits), **dict(zip(ends, totals, strict=False))},
         {(column, code): n for (column, code, _), n in zip(stands, totals[len(ends) :], strict=True)},
     )
 
@@ -189,27 +189,17 @@ def build_unknown_codes(
     found: DataFrame | None = None,
 ) -> DataFrame:
     """One row per raw table x column x code without a meaning in the adapter; `found`: those that it found itself."""
-    parts = [spark.createDataFrame([], TABLES["unknown_codes"].struct())]
-    if found is not None:
-        parts.append(found.withColumn("delivery", F.lit(delivery)).select(*TABLES["unknown_codes"].column_names))
+    nothing = spark.createDataFrame([], TABLES["unknown_codes"].struct()).drop("delivery")
+    parts = [nothing] if found is None else [nothing, found]
     for name, rows in accepted.items():
         for column, known in raws[name].known_codes(site).items():
             if column not in rows.columns or counted[name].profile.get((column, OTHER)) == 0:
                 continue
-            code = F.col(column)
-            parts.append(
-                rows.where(code.isNotNull() & ~code.isin(*known))
-                .groupBy(code.alias("code"))
-                .agg(F.count("*").alias("n"))
-                .select(
-                    F.lit(name).alias("raw_table"),
-                    F.lit(column).alias("column"),
-                    "code",
-                    "n",
-                    F.lit(delivery).alias("delivery"),
-                )
-            )
-    return reduce(DataFrame.unionByName, parts).select(*TABLES["unknown_codes"].column_names)
+            strange = rows.where(F.col(column).isNotNull() & ~F.col(column).isin(*known))
+            parts.append(counted_codes(strange, name, column))
+    return reduce(DataFrame.unionByName, parts).select(
+        "raw_table", "column", "code", "n", F.lit(delivery).alias("delivery")
+    )
 
 
 def partitions_of(extract: Extract, spark: SparkSession) -> int:

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 Tables = dict[str, "DataFrame"]
 Before = tuple[str, dict[str, "pd.DataFrame"]] | None  # a delivery's date, and its ledger and profile
-TABLES_AT_A_TIME = 4
 
 
 @dataclass
@@ -487,7 +486,7 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
         return commits
 
     # Small tables cost Spark's start of a job rather than its work, so several are written at a time.
-    with stage.tables(run) as tables, ThreadPoolExecutor(TABLES_AT_A_TIME) as pool:
+    with stage.tables(run) as tables, ThreadPoolExecutor(ingest.TABLES_AT_A_TIME) as pool:
         first = [name for name in tables if name != stage.marker]
         written = list(pool.map(lambda name: write(name, tables[name], note), first))
         more = stage.then(run)

@@ -28,6 +28,9 @@ CONTENT = ("__content_1", "__content_2")
 DUPLICATE, SUPPRESSED = "__duplicate", "__suppressed"
 
 
+Annotate = Callable[["DataFrame", "Site"], "DataFrame"]
+
+
 @dataclass(frozen=True)
 class RawTable:
     """One raw table of a country, by the adapter's own column names (a site file may rename them).
@@ -40,7 +43,7 @@ class RawTable:
     """
 
     name: str
-    annotate: Callable[[DataFrame, Site], DataFrame]
+    annotate: Annotate
     columns: tuple[str, ...]
     id_column: str | None
     id_parts: tuple[str, ...] = ()

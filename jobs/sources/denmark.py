@@ -10,20 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.sources.adapter import SUPPRESSED, Adapter, RawTable
+from jobs.sources.adapter import SUPPRESSED, Adapter, Annotate, RawTable
 from jobs.sources.claims import claims_of, seen_in_hospital
 from jobs.sources.icdo import icd10_of
 from jobs.sources.life_table import RAW_TABLES as LIFE_TABLES
 from jobs.sources.life_table import conform_life_table
 from jobs.sources.parse import (
+    ATC_SHAPE,
+    ICD10_SHAPE,
+    bare_code,
+    counted_codes,
     decoded,
     impossible,
+    impossible_number,
     missing,
+    no_code,
     number,
     reason,
     site_codes,
@@ -52,7 +58,6 @@ DIAGNOSIS_TYPE = {"A": "main", "B": "secondary", "C": "secondary", "G": "seconda
 DRUG_PREFIXES = ("BOHJ", "BWHA")
 SKS_ATC = r"^M([A-Z]\d{2}[A-Z]{2}\d{2})$"
 SKS_ICD10 = r"^D([A-Z]\d{2}[0-9A-Z]{0,3})$"
-ICD10_SHAPE, ATC_SHAPE = r"^[A-Z]\d{2}[0-9A-Z]{0,3}$", r"^Q?[A-Z](\d{2}([A-Z]([A-Z](\d{2})?)?)?)?$"
 NEWER, REPEATS = "LPR3", "repeats_lpr2"
 
 CONTACTS = {"lpr_adm": "recnum", "lpr_a_kontakt": "dw_ek_kontakt"}
@@ -80,7 +85,7 @@ def _date(name: str) -> Column:
 
 
 def _code(name: str) -> Column:
-    return F.upper(F.regexp_replace(name, r"\W", ""))
+    return bare_code(F.col(name))
 
 
 def _icd10(name: str) -> Column:
@@ -125,7 +130,7 @@ def _annotate_cancer(frame: DataFrame, _: Site) -> DataFrame:
             "reasons": with_reasons(
                 missing("tumornr"), missing("d_diagnosedato"), missing("c_icd10"),
                 impossible("d_diagnosedato", diagnosed),
-                reason(~_icd10("c_icd10").rlike(ICD10_SHAPE), "unknown_code:c_icd10"),
+                no_code("c_icd10", _icd10("c_icd10"), ICD10_SHAPE),
             ),
         }
     )  # fmt: skip
@@ -173,7 +178,7 @@ def _contact(link: str, first: str, last: str) -> dict[str, Column]:
     }  # fmt: skip
 
 
-def _annotate_diagnosis(code: str, type_: str, withdrawn: str | None) -> object:
+def _annotate_diagnosis(code: str, type_: str, withdrawn: str | None) -> Annotate:
     def annotate(frame: DataFrame, site: Site) -> DataFrame:
         types = site_codes(site, "diagnosis_types", DIAGNOSIS_TYPE)
         more = [] if withdrawn is None else [reason(F.lower(withdrawn) == "ja", "withdrawn")]
@@ -189,7 +194,7 @@ def _annotate_diagnosis(code: str, type_: str, withdrawn: str | None) -> object:
     return annotate
 
 
-def _annotate_procedure(code: str, day: str) -> object:
+def _annotate_procedure(code: str, day: str) -> Annotate:
     def annotate(frame: DataFrame, _: Site) -> DataFrame:
         return frame.withColumns(
             {
@@ -204,8 +209,6 @@ def _annotate_procedure(code: str, day: str) -> object:
 
 def _annotate_prescription(frame: DataFrame, _: Site) -> DataFrame:
     bought = _date("eksd")
-    strange = {name: reason(F.col(name).isNotNull() & number(name).isNull(), f"impossible_number:{name}")
-               for name in ("apk", "volume")}  # fmt: skip
     return frame.withColumns(
         {
             "dispensed_date": bought,
@@ -213,7 +216,8 @@ def _annotate_prescription(frame: DataFrame, _: Site) -> DataFrame:
             "ddd": number("apk") * number("volume"),
             "reasons": with_reasons(
                 missing("eksd"), missing("atc"), impossible("eksd", bought),
-                reason(~_code("atc").rlike(ATC_SHAPE), "unknown_code:atc"), *strange.values(),
+                no_code("atc", _code("atc"), ATC_SHAPE),
+                *(impossible_number(name, number(name)) for name in ("apk", "volume")),
             ),
         }
     )  # fmt: skip
@@ -378,11 +382,7 @@ def _strange_codes(accepted: Mapping[str, DataFrame]) -> DataFrame:
     """Codes of diagnoses that are no diagnoses of the ICD-10, with counts."""
     columns = {"lpr_diag": "c_diag", "lpr_a_diagnose": "diag_kode"}
     parts = [
-        accepted[name]
-        .where(~F.col("is_icd10"))
-        .groupBy(F.col(column).alias("code"))
-        .agg(F.count("*").alias("n"))
-        .select(F.lit(name).alias("raw_table"), F.lit(column).alias("column"), "code", "n")
+        counted_codes(accepted[name].where(~F.col("is_icd10")), name, column)
         for name, column in columns.items()
         if name in accepted
     ]
@@ -409,10 +409,10 @@ def _conform(accepted: Mapping[str, DataFrame], site: Site) -> dict[str, DataFra
     return conformed if biomarker is None else {**conformed, "biomarker": biomarker}
 
 
-def _table(name: str, annotate: object, columns: tuple[str, ...], **more: object) -> RawTable:
+def _table(name: str, annotate: Annotate, columns: tuple[str, ...], **more: Any) -> RawTable:
     """A table of people, in the files' common format."""
-    said = {"id_column": "pnr", "required": False, "options": {"sep": ";"}, **more}
-    return RawTable(name=name, annotate=annotate, columns=columns, **said)  # type: ignore[arg-type]
+    said: dict[str, Any] = {"id_column": "pnr", "required": False, "options": {"sep": ";"}, **more}
+    return RawTable(name=name, annotate=annotate, columns=columns, **said)
 
 
 ADAPTER = Adapter(

@@ -21,9 +21,14 @@ from jobs.sources.icdo import icd10_of
 from jobs.sources.life_table import RAW_TABLES as LIFE_TABLES
 from jobs.sources.life_table import conform_life_table
 from jobs.sources.parse import (
+    ATC_SHAPE,
+    ICD10_SHAPE,
+    counted_codes,
     decoded,
     impossible,
+    impossible_number,
     missing,
+    no_code,
     number,
     partial_date,
     partial_precision,
@@ -62,8 +67,6 @@ FINNISH_DAY, FINNISH_MONTH = r"^(\d{1,2})\.(\d{1,2})\.(\d{4})$", r"^(\d{1,2})[./
 MIDNIGHT = r"[ T]00:00(:00(\.0+)?)?$"
 # The letter O where an ATC code has a digit.
 MISSPELT_ATC = r"^[A-Z][O\d]{2}[A-Z]{2}[O\d]{2}$"
-ATC_SHAPE = r"^Q?[A-Z](\d{2}([A-Z]([A-Z](\d{2})?)?)?)?$"
-ICD10_SHAPE = r"^[A-Z]\d{2}[0-9A-Z]{0,3}$"
 
 
 def _with_dates(frame: DataFrame, *names: str) -> DataFrame:
@@ -99,10 +102,6 @@ def _not_after_delivery(name: str) -> Column:
     first = F.trunc(_day(name), "month")
     delivery = F.to_date("delivery")
     return F.when(is_inexact & (first <= delivery), F.least(_day(name), delivery)).otherwise(_day(name))
-
-
-def _number(name: str) -> Column:
-    return number(name)
 
 
 def _whole(name: str) -> Column:
@@ -157,7 +156,7 @@ def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
             "reasons": with_reasons(
                 missing("tumour_no"), missing("dg_date"), missing("topo"),
                 impossible("dg_date", _not_after_delivery("dg_date")), impossible("ex_date", closed),
-                reason(~_letters_and_digits(_whole("topo")).rlike(ICD10_SHAPE), "unknown_code:topo"),
+                no_code("topo", _letters_and_digits(_whole("topo")), ICD10_SHAPE),
                 reason(closed < _day("dg_date"), "end_before_start"),
             ),
         }
@@ -226,7 +225,7 @@ def _annotate_hospital_drugs(frame: DataFrame, site: Site) -> DataFrame:
 
 
 def _annotate_purchase(frame: DataFrame, _: Site) -> DataFrame:
-    bought, packages = _day("OSTOPV"), _number("PLKM")
+    bought, packages = _day("OSTOPV"), number("PLKM")
     return _with_dates(frame, "OSTOPV").withColumns(
         {
             "dispensed_date": bought,
@@ -235,8 +234,8 @@ def _annotate_purchase(frame: DataFrame, _: Site) -> DataFrame:
             "reasons": F.array_distinct(
                 with_reasons(
                     missing("OSTOPV"), missing("ATC"), impossible("OSTOPV", bought), _inexact("OSTOPV"),
-                    reason(~_atc("ATC").rlike(ATC_SHAPE), "unknown_code:ATC"),
-                    reason(F.col("PLKM").isNotNull() & packages.isNull(), "impossible_number:PLKM"),
+                    no_code("ATC", _atc("ATC"), ATC_SHAPE),
+                    impossible_number("PLKM", packages),
                 )
             ),
         }
@@ -257,7 +256,7 @@ def _annotate_pathology(frame: DataFrame, site: Site) -> DataFrame:
     sites, markers = site_codes(site, "sample_sites", SAMPLE_SITE), site_codes(site, "markers", MARKER)
     methods, results = site_codes(site, "methods", METHOD), site_codes(site, "results", RESULT)
     is_percent = decoded("MENETELMA", methods) == "percent"
-    percent = F.when(_number("TULOS").between(0, 100), _number("TULOS").cast("string"))
+    percent = F.when(number("TULOS").between(0, 100), number("TULOS").cast("string"))
     sampled = _not_after_delivery("NAYTEPV")
     return _with_dates(frame, "NAYTEPV").withColumns(
         {
@@ -326,12 +325,9 @@ def _dispensing(purchases: DataFrame) -> DataFrame:
 
 def _mended_codes(accepted: Mapping[str, DataFrame]) -> DataFrame:
     """ATC codes in which a letter O was read as a zero, with counts."""
+    is_mended = F.upper(F.regexp_replace("ATC", r"\s", "")) != _atc("ATC")
     parts = [
-        accepted[name]
-        .where(F.upper(F.regexp_replace("ATC", r"\s", "")) != _atc("ATC"))
-        .groupBy(F.col("ATC").alias("code"))
-        .agg(F.count("*").alias("n"))
-        .select(F.lit(name).alias("raw_table"), F.lit("ATC with O for 0").alias("column"), "code", "n")
+        counted_codes(accepted[name].where(is_mended), name, "ATC with O for 0", F.col("ATC"))
         for name in ("purchases", "hospital_drugs")
         if name in accepted
     ]

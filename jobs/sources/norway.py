@@ -21,6 +21,7 @@ from jobs.sources.life_table import conform_life_table
 from jobs.sources.parse import (
     ATC_SHAPE,
     ICD10_SHAPE,
+    bare_code,
     compact_date,
     compact_precision,
     decoded,
@@ -67,7 +68,7 @@ def _death(name: str) -> Column:
 
 
 def _topography() -> Column:
-    return F.upper(F.regexp_replace("S_topografiIcdo3", r"\W", ""))
+    return bare_code(F.col("S_topografiIcdo3"))
 
 
 def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
@@ -220,7 +221,7 @@ def _hospital_diagnosis(hospital: DataFrame) -> DataFrame:
         return F.lit("main" if column == "tilstand_1_1" else "secondary")
 
     def code(cell: Column) -> Column:
-        return F.nullif(F.regexp_replace(F.upper(cell), r"\W", ""), F.lit(""))
+        return F.nullif(bare_code(cell), F.lit(""))
 
     diagnoses = unpivoted(hospital, ("tilstand_",), code, position).select(
         "person_id", "contact_id", "start_date", "end_date", F.col("cell").alias("icd10"),

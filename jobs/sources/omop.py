@@ -27,6 +27,7 @@ from jobs.sources.life_table import RAW_TABLES as LIFE_TABLES
 from jobs.sources.life_table import conform_life_table
 from jobs.sources.parse import (
     ATC_SHAPE,
+    counted_codes,
     decoded,
     impossible,
     missing,
@@ -428,9 +429,7 @@ def _strange(rows: DataFrame, raw_table: str, column: str) -> DataFrame:
     """The codes of rows that have no meaning here, counted."""
     # What is no code but a text of its own is counted, not shown.
     shown = F.when(F.length(column) > LONGEST_CODE, F.lit("(text)")).otherwise(F.col(column))
-    code = F.coalesce(shown, F.lit("0")).alias("code")
-    counted = rows.groupBy(code).agg(F.count(F.lit(1)).alias("n"))
-    return counted.select(F.lit(raw_table).alias("raw_table"), F.lit(column).alias("column"), "code", "n")
+    return counted_codes(rows, raw_table, column, F.coalesce(shown, F.lit("0")))
 
 
 # ---- people ----

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from jobs.sources.adapter import CONTENT, PLACE
+from jobs.sources.adapter import CONTENT, DUPLICATE, PLACE
 
 if TYPE_CHECKING:
     from jobs.config import Site
@@ -117,7 +117,7 @@ def decoded(name: str, meaning: Mapping[str, str]) -> Column:
 def without_repeated_keys(judged: DataFrame, key: Sequence[str]) -> DataFrame:
     """Adds the reason `repeated_key` to accepted rows that contradict an earlier one of the same key; exact duplicates
     are ingest's."""
-    counts = ~F.col("__duplicate") & (F.size("reasons") == 0)
+    counts = ~F.col(DUPLICATE) & (F.size("reasons") == 0)
     order = Window.partitionBy(*key, counts).orderBy(*PLACE).rowsBetween(Window.unboundedPreceding, Window.currentRow)
     is_later = counts & (F.row_number().over(order) > 1)
     return judged.withColumn("reasons", F.when(is_later, F.array(F.lit("repeated_key"))).otherwise(F.col("reasons")))
@@ -126,6 +126,17 @@ def without_repeated_keys(judged: DataFrame, key: Sequence[str]) -> DataFrame:
 def row_pseudonym() -> Column:
     """32 hexadecimal digits that stand for a row by what it says: the same row delivered again has the same."""
     return F.substring(F.sha2(F.concat_ws("|", "person_id", *CONTENT), 256), 1, 32)
+
+
+def bare_code(text: Column) -> Column:
+    """A code in upper case without dots, blanks and other signs."""
+    return F.upper(F.regexp_replace(text, r"\W", ""))
+
+
+def counted_codes(rows: DataFrame, raw_table: str, column: str, code: Column | None = None) -> DataFrame:
+    """How often each code stands in a column of a raw table's rows: raw_table, column, code, n."""
+    counted = rows.groupBy((F.col(column) if code is None else code).alias("code")).agg(F.count("*").alias("n"))
+    return counted.select(F.lit(raw_table).alias("raw_table"), F.lit(column).alias("column"), "code", "n")
 
 
 def with_reasons(*reasons: Column) -> Column:

@@ -22,9 +22,14 @@ from jobs.sources.icdo import icd10_of
 from jobs.sources.life_table import RAW_TABLES as LIFE_TABLES
 from jobs.sources.life_table import conform_life_table
 from jobs.sources.parse import (
+    ATC_SHAPE,
+    ICD10_SHAPE,
+    bare_code,
     decoded,
     impossible,
+    impossible_number,
     missing,
+    no_code,
     number,
     partial_date,
     partial_precision,
@@ -83,8 +88,7 @@ BY_STUDY = "study"
 
 # Parts that are all unknown are no date at all.
 UNKNOWN = r"^(0000|9999)-?(00|99)?-?(00|99)?$"
-ATC_SHAPE, ATC = r"^Q?[A-Z]([0-9]{2}([A-Z]([A-Z]([0-9]{2})?)?)?)?$", r"^[A-Z][0-9]{2}[A-Z]{2}[0-9]{2}$"
-ICD10_SHAPE = r"^[A-Z][0-9]{2}[0-9A-Z]{0,3}$"
+ATC = r"^[A-Z][0-9]{2}[A-Z]{2}[0-9]{2}$"  # a whole one
 DIAGNOSES = tuple(f"DIA{number}" for number in range(1, 31))
 CAUSES = tuple(f"EKOD{number}" for number in range(1, 8))
 PROCEDURES = ("OP", *(f"OP{number}" for number in range(1, 31)))
@@ -122,26 +126,13 @@ def _inexact(name: str) -> Column:
     return reason(partial_precision(name) != "day", f"impossible_date:{name}")
 
 
-def _number(name: str) -> Column:
-    return number(name)
-
-
 def _impossible_number(name: str, least: float | None = None, most: float | None = None) -> Column:
-    number = _number(name)
-    outside = number.isNull() | F.isnan(number) | (F.abs(number) == float("inf"))
+    typed = number(name)
     if least is not None:
-        outside |= number < least
+        typed = F.when(typed >= least, typed)
     if most is not None:
-        outside |= number > most
-    return reason(F.col(name).isNotNull() & outside, f"impossible_number:{name}")
-
-
-def _letters_and_digits(name: str) -> Column:
-    return F.upper(F.regexp_replace(name, r"\W", ""))
-
-
-def _not_atc(name: str) -> Column:
-    return reason(~F.upper(name).rlike(ATC_SHAPE), f"unknown_code:{name}")
+        typed = F.when(typed <= most, typed)
+    return impossible_number(name, typed)
 
 
 def _annotate_population(frame: DataFrame, site: Site) -> DataFrame:
@@ -180,7 +171,7 @@ def _annotate_cancer(frame: DataFrame, _: Site) -> DataFrame:
             "diagnosis_date_precision": partial_precision("DIADAT"),
             "reasons": with_reasons(
                 missing("TumorID"), missing("DIADAT"), missing("ICDO10"), impossible("DIADAT", _day("DIADAT")),
-                reason(~_letters_and_digits("ICDO10").rlike(ICD10_SHAPE), "unknown_code:ICDO10"),
+                no_code("ICDO10", bare_code(F.col("ICDO10")), ICD10_SHAPE),
             ),
         }
     )  # fmt: skip
@@ -232,7 +223,7 @@ def _annotate_patient(frame: DataFrame, _: Site) -> DataFrame:
             "reasons": with_reasons(
                 missing("INDATUM"), impossible("INDATUM", start), impossible("UTDATUM", end),
                 reason(_last("UTDATUM") < _first("INDATUM"), "end_before_start"),
-                reason(~_letters_and_digits("HDIA").rlike(ICD10_SHAPE), "unknown_code:HDIA"),
+                no_code("HDIA", bare_code(F.col("HDIA")), ICD10_SHAPE),
                 reason(has_drug & is_start_inexact, "inexact_date_of_drug:INDATUM"),
             ),
         }
@@ -249,7 +240,8 @@ def _annotate_hospital_drugs(frame: DataFrame, _: Site) -> DataFrame:
     start, end = _day("STARTDAT"), _day("SLUTDAT")
     reasons = with_reasons(
         missing("STARTDAT"), missing("ATC"), impossible("STARTDAT", start), impossible("SLUTDAT", end),
-        _inexact("STARTDAT"), _inexact("SLUTDAT"), reason(end < start, "end_before_start"), _not_atc("ATC"),
+        _inexact("STARTDAT"), _inexact("SLUTDAT"), reason(end < start, "end_before_start"),
+        no_code("ATC", F.upper("ATC"), ATC_SHAPE),
     )  # fmt: skip
     return _with_dates(frame, "STARTDAT", "SLUTDAT").withColumns(
         {
@@ -265,14 +257,15 @@ def _annotate_hospital_drugs(frame: DataFrame, _: Site) -> DataFrame:
 def _annotate_prescription(frame: DataFrame, _: Site) -> DataFrame:
     handed_out = _day("EDATUM")
     reasons = with_reasons(
-        missing("EDATUM"), missing("ATC"), impossible("EDATUM", handed_out), _inexact("EDATUM"), _not_atc("ATC"),
+        missing("EDATUM"), missing("ATC"), impossible("EDATUM", handed_out), _inexact("EDATUM"),
+        no_code("ATC", F.upper("ATC"), ATC_SHAPE),
         _impossible_number("antal"), _impossible_number("FORPDDD", 0),
     )  # fmt: skip
     return _with_dates(frame, "EDATUM").withColumns(
         {
             "dispensed_date": handed_out,
-            "packages": _number("antal"),
-            "ddd": _number("antal") * _number("FORPDDD"),
+            "packages": number("antal"),
+            "ddd": number("antal") * number("FORPDDD"),
             "reasons": F.array_distinct(reasons),
         }
     )
@@ -351,7 +344,7 @@ def _tumour(cancer: DataFrame, births: DataFrame, site: Site) -> DataFrame:
         .withColumns(
             {
                 "tumour_id": F.col("TumorID"),
-                "icd10": icd10_of(_letters_and_digits("ICDO10"), morphology),
+                "icd10": icd10_of(bare_code(F.col("ICDO10")), morphology),
                 "morphology": morphology,
                 "stage": F.coalesce(
                     decoded("TNM_M", site_codes(site, "metastases", METASTASES)),
@@ -388,7 +381,7 @@ def _biomarker(samples: DataFrame, births: DataFrame, site: Site) -> DataFrame:
         return F.struct(F.lit(marker).alias("marker"), F.lit(method).alias("method"), value.alias("result"))
 
     def hormone(marker: str, name: str) -> Column:
-        percent = _number(name)
+        percent = number(name)
         if cut_off is None:
             return result(marker, "percent", percent.cast("string"))
         status = F.when(percent >= cut_off, "positive").when(percent < cut_off, "negative")
@@ -416,7 +409,7 @@ def _hospital_diagnosis(patient: DataFrame) -> DataFrame:
         return F.lit("main" if column == "HDIA" else "secondary")
 
     def code(cell: Column) -> Column:
-        return F.nullif(F.regexp_replace(F.upper(cell), r"\W", ""), F.lit(""))
+        return F.nullif(bare_code(cell), F.lit(""))
 
     diagnoses = unpivoted(patient, ("HDIA", *DIAGNOSES, *CAUSES), code, position)
     contact = ("person_id", "contact_id", "start_date", "end_date", "source_file", "source_row", "delivery")

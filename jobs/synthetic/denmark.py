@@ -15,7 +15,6 @@ from jobs.synthetic.registers import (
     OLD_ATC,
     RECODED,
     Row,
-    distinct,
     ledger_row,
     with_faults,
     write_csv,
@@ -202,7 +201,7 @@ def write_registers(out: Path, persons: int, seed: int) -> None:
     for number, (name, rows) in enumerate(registers.rows.items()):
         if name in BAD:
             bad = [changes for changes, _ in BAD[name]]
-            written, counts = with_faults(random, name, distinct(rows), COLUMNS[name][0], bad, number, _another_day)
+            written, counts = with_faults(random, name, rows, COLUMNS[name][0], bad, number, _another_day)
         else:
             held = registers.held_back[name]
             written, counts = rows, ledger_row(name, len(rows) - held, held)

@@ -16,7 +16,6 @@ from jobs.synthetic.registers import (
     OLD_ATC,
     RECODED,
     Row,
-    distinct,
     ledger_row,
     with_faults,
     write_csv,
@@ -192,7 +191,7 @@ def write_registers(out: Path, persons: int, seed: int) -> None:
     ledger = []
     for number, (name, rows) in enumerate(registers.rows.items()):
         bad = [changes for changes, _ in BAD[name]]
-        faulty, counts = with_faults(random, name, distinct(rows), "HETU", bad, number, _another_day)
+        faulty, counts = with_faults(random, name, rows, "HETU", bad, number, _another_day)
         if name == "purchases":
             twice = _write_purchases(out, faulty)
             counts = ledger_row(name, int(counts["rows_accepted"]), int(counts["rows_quarantined"]),
