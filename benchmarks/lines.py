@@ -143,7 +143,7 @@ def duckdb_sort(folder: Path) -> None:
 
 
 def worker_peak_mib() -> float:
-    """The most memory that any Python worker of this machine's engine has held so far, MiB (Linux)."""
+    """The most memory that any living Python worker of this machine's engine has held, MiB (Linux)."""
     peaks = [0.0]
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -172,27 +172,30 @@ def compare(spark: SparkSession, folder: Path, people: int, repeats: int, wanted
     cohort_path, exposure_path, rows = write_exposures(folder, people)
     cohort, exposures = spark.read.parquet(str(cohort_path)), spark.read.parquet(str(exposure_path))
     partitions = build.partitions_for(rows + people, ROWS_PER_PARTITION, spark.sparkContext.defaultParallelism)
+    one, ten = _study(1), _study(10)
     sides: dict[str, Callable[[], None]] = {
         "floor": lambda: floor(exposures, partitions),
-        "lines_1": lambda: lines(cohort, exposures, _study(1), partitions),
-        "lines_10": lambda: lines(cohort, exposures, _study(10), partitions),
+        "lines_1": lambda: lines(cohort, exposures, one, partitions),
+        "lines_10": lambda: lines(cohort, exposures, ten, partitions),
         "catalyst": lambda: catalyst(cohort, exposures, partitions),
         "duckdb": lambda: duckdb_sort(exposure_path),
     }
     sides = {name: side for name, side in sides.items() if not wanted or name in wanted}
     print(f"{rows:,} exposures of {people:,} people in {partitions} partitions, medians of {repeats}", flush=True)
     seconds: dict[str, list[float]] = {name: [] for name in sides}
+    peak = 0.0
     for side in sides.values():
         side()  # the engine compiles its own code while it runs for the first time
     for turn in range(repeats):
         for name, side in sides.items():
             seconds[name].append(_seconds(side))
+            peak = max(peak, worker_peak_mib())  # before the engine ends its idle workers
             print(f"  turn {turn + 1} {name} {seconds[name][-1]:.1f} s", flush=True)
     medians = {name: statistics.median(of) for name, of in seconds.items()}
     for name, median in medians.items():
         ratio = f", {median / medians['floor']:.2f} of the floor" if "floor" in medians else ""
         print(f"{name}: {median:.1f} s, {median / rows * 1e6:.3f} us a row{ratio}")
-    print(f"a Python worker held at most {worker_peak_mib():.0f} MiB so far", flush=True)
+    print(f"a Python worker held at most {peak:.0f} MiB", flush=True)
 
 
 def main() -> None:

@@ -31,6 +31,12 @@ REQUIRED = {
     "spark.sql.ansi.enabled": "false",
     # A stage that writes no rows twice still commits, for its fingerprint stands in the commit.
     "spark.databricks.delta.skipRecordingEmptyCommits": "false",
+    # With a limit in bytes the engine adds up a batch's size after each row of it, which takes a third of its time;
+    # batches to Python are bounded by their rows, which are narrow.
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1),
+    # It asks the engine three more things for each column expression, to say in its errors, which nobody is shown,
+    # where in the program the expression stands.
+    "spark.python.sql.dataFrameDebugging.enabled": "false",
 }
 
 LOCAL = {

@@ -31,6 +31,7 @@ TYPED = "typed_"  # prefix of typed columns, so that quarantine keeps the cells 
 PRECISION = "_precision"
 REQUIRED_TABLES = ("person", "tumour")
 
+RANGES = {"age": (0, 130), "probability_of_death": (0, 1)}
 SHAPES = {"icd10": ICD10_SHAPE, "atc": ATC_SHAPE}
 DAY = r"^(\d{4}-\d{2}-\d{2})(?:[ T]00:00:00(?:\.0+)?)?$"
 MONTH = r"^(\d{4}-\d{2})$"
@@ -129,7 +130,8 @@ def _reasons_of(column: Declared) -> list[Column]:
         outside = ~typed.between(F.lit(EARLIEST).cast("date"), F.to_date("delivery"))
         reasons.append(_when(text.isNotNull() & (typed.isNull() | outside), f"impossible_date:{column.name}"))
     elif column.type != "string":
-        reasons.append(_when(text.isNotNull() & typed.isNull(), f"impossible_number:{column.name}"))
+        wrong = typed.isNull() | ~typed.between(*RANGES[column.name]) if column.name in RANGES else typed.isNull()
+        reasons.append(_when(text.isNotNull() & wrong, f"impossible_number:{column.name}"))
     elif column.name in SHAPES:
         reasons.append(no_code(column.name, typed, SHAPES[column.name]))
     elif column.codes:

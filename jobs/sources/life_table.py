@@ -23,6 +23,7 @@ from schemas.contract import LINEAGE
 
 NAMES = ("life_table", "life_table_hmd", "life_table_nordcan")
 SEXES = {"1": "male", "2": "female", "male": "male", "female": "female"}
+OLDEST = 130
 LINEAGE_NAMES = tuple(column.name for column in LINEAGE)
 
 
@@ -44,7 +45,10 @@ def _year_and_age(year: Column, age: Column) -> dict[str, Column]:
 
 
 def _wrong_numbers() -> list[Column]:
-    return [reason(F.col(f"typed_{name}").isNull(), f"impossible_number:{name}") for name in ("year", "age")]
+    return [
+        reason(F.col("typed_year").isNull(), "impossible_number:year"),
+        reason(F.col("typed_age").isNull() | (F.col("typed_age") > OLDEST), "impossible_number:age"),
+    ]
 
 
 def _annotate_probabilities(frame: DataFrame, _: Site) -> DataFrame:

@@ -242,6 +242,8 @@ def _annotate_drug(frame: DataFrame, site: Site) -> DataFrame:
                 missing("drug_exposure_id"), missing("drug_exposure_start_date"),
                 impossible("drug_exposure_start_date", start),
                 _unreadable("drug_exposure_end_date", end, "impossible_date"),
+                # A supply may be planned to last beyond the delivery, but not for ever.
+                reason(end > F.date_add(F.to_date("delivery"), 366), "impossible_date:drug_exposure_end_date"),
                 reason(end < start, "end_before_start"),
                 _unreadable("quantity", quantity, "impossible_number"),
                 _unreadable("days_supply", days, "impossible_number"),
