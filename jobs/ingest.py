@@ -31,7 +31,7 @@ from jobs.extracts import (
 from jobs.identity import pseudonymise, pseudonymise_links
 from jobs.persons import build_persons
 from jobs.sources.adapter import CONTENT, DUPLICATE, PLACE, SUPPRESSED, Adapter, RawTable
-from jobs.sources.parse import counted_codes
+from jobs.sources.parse import counted_codes, without_nulls
 from schemas import TABLES, quarantine
 
 PARTITION_BYTES = 256 * 2**20  # of text
@@ -82,7 +82,7 @@ def annotate_rows(
     ]
     if raw.id_column is not None:
         general.append(F.when(F.col("person_id").isNull(), F.lit("missing_identifier")))
-    reasons = F.array_sort(F.array_distinct(F.concat(F.col("reasons"), F.array_compact(F.array(*general)))))
+    reasons = F.sort_array(without_nulls(F.concat(F.col("reasons"), F.array(*general))))
     return annotated.withColumn("reasons", reasons).drop(CORRUPT, "__damaged")
 
 

@@ -18,7 +18,7 @@ from jobs.sources.adapter import Adapter, RawTable
 from jobs.sources.claims import claims_of
 from jobs.sources.life_table import PUBLISHED as PUBLISHED_LIFE_TABLES
 from jobs.sources.life_table import conform_life_table
-from jobs.sources.parse import ATC_SHAPE, ICD10_SHAPE, NUMBER, no_code, without_repeated_keys
+from jobs.sources.parse import ATC_SHAPE, ICD10_SHAPE, NUMBER, no_code, with_reasons, without_repeated_keys
 from schemas import CONFORMED
 from schemas.contract import LINEAGE, PERSON_ID, Table
 from schemas.contract import Column as Declared
@@ -163,7 +163,7 @@ def _annotate(table: Table, frame: DataFrame, _: Site) -> DataFrame:
         for earlier, later, reason in IN_ORDER
         if {earlier, later} <= names
     ]
-    judged = typed.withColumn("reasons", F.array_compact(F.array(*reasons)))
+    judged = typed.withColumn("reasons", with_reasons(*reasons))
     return (
         judged
         if set(table.key) & set(LINEAGE_NAMES)

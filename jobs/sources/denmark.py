@@ -35,6 +35,7 @@ from jobs.sources.parse import (
     site_codes,
     unknown_code,
     with_reasons,
+    without_nulls,
     without_repeated_keys,
 )
 from schemas import TABLES
@@ -161,7 +162,7 @@ def _annotate_newer_contact(frame: DataFrame, site: Site) -> DataFrame:
     columns = _contact("dw_ek_kontakt", "dato_start", "dato_slut")
     if "lpr_adm" in site.inputs:
         repeats = reason(F.col("lprindberetningssystem") != NEWER, REPEATS)
-        columns["reasons"] = F.array_compact(F.array_append(columns["reasons"], repeats))
+        columns["reasons"] = without_nulls(F.array_append(columns["reasons"], repeats))
     return without_repeated_keys(frame.withColumns(columns), ["person_id", "dw_ek_kontakt"])
 
 
@@ -272,7 +273,7 @@ def _relate(annotated: Mapping[str, DataFrame], site: Site) -> dict[str, DataFra
             column: F.col(f"__contact.{column}") for column in ("person_id", "contact_id", "start_date", "end_date")
         }
         related[name] = joined.withColumns(
-            {**facts, SUPPRESSED: F.coalesce(f"__contact.{SUPPRESSED}", SUPPRESSED), "reasons": F.array_sort(reasons)}
+            {**facts, SUPPRESSED: F.coalesce(f"__contact.{SUPPRESSED}", SUPPRESSED), "reasons": F.sort_array(reasons)}
         ).drop("__contact")
     return related
 

@@ -325,7 +325,7 @@ def _relate(annotated: Mapping[str, DataFrame], _: Site) -> dict[str, DataFrame]
     )
     deaths = annotated["death"].join(born, on="person_id", how="left")
     too_early = F.coalesce(F.col("died") < F.col("__born"), F.lit(False))
-    told = F.array_sort(F.array_append("reasons", F.lit("death_before_birth")))
+    told = F.sort_array(F.array_append("reasons", F.lit("death_before_birth")))
     return {"death": deaths.withColumn("reasons", F.when(too_early, told).otherwise(F.col("reasons"))).drop("__born")}
 
 

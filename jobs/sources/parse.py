@@ -141,4 +141,12 @@ def counted_codes(rows: DataFrame, raw_table: str, column: str, code: Column | N
 
 def with_reasons(*reasons: Column) -> Column:
     """The reasons that hold, as an array."""
-    return F.array_compact(F.array(*reasons))
+    return without_nulls(F.array(*reasons))
+
+
+def without_nulls(values: Column, of: str = "string") -> Column:
+    """What is in an array of values of type `of`, each once, in the order of the first ones.
+
+    Unlike `filter` and `array_compact` this is compiled, and so is what makes the values.
+    """
+    return F.array_except(values, F.array(F.lit(None)).cast(f"array<{of}>"))
