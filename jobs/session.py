@@ -53,6 +53,8 @@ LOCAL = {
     "spark.sql.adaptive.coalescePartitions.parallelismFirst": "false",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
     "spark.databricks.delta.snapshotPartitions": "1",
+    # A small table that is broadcast takes a whole page of memory, which would be up to 64 MB.
+    "spark.buffer.pageSize": "4m",
 }
 
 

@@ -13,6 +13,7 @@ from jobs.synthetic.registers import INTERPRETED
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    session = start_session({"spark.sql.shuffle.partitions": "1", **INTERPRETED}, "treatment-lines tests")
+    properties = {"spark.sql.shuffle.partitions": "1", "spark.driver.memory": "5g", **INTERPRETED}
+    session = start_session(properties, "treatment-lines tests")
     yield session
     session.stop()

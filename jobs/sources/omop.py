@@ -232,6 +232,8 @@ def _annotate_drug(frame: DataFrame, site: Site) -> DataFrame:
     start, end = _date("drug_exposure_start_date"), _date("drug_exposure_end_date")
     quantity, days = _number("quantity"), _number("days_supply")
     cancels = F.lit(False) if not _counts_packages(site) else F.coalesce(quantity < 0, F.lit(False))
+    kind = decoded("drug_type_concept_id", site_codes(site, "drug_types", DRUG_TYPE))
+    end_counts = ~F.coalesce((kind == "dispensing") & (days > 0), F.lit(False))
     return _tidy(frame).withColumns(
         {
             "start_date": start,
@@ -243,7 +245,8 @@ def _annotate_drug(frame: DataFrame, site: Site) -> DataFrame:
                 impossible("drug_exposure_start_date", start),
                 _unreadable("drug_exposure_end_date", end, "impossible_date"),
                 # A supply may be planned to last beyond the delivery, but not for ever.
-                reason(end > F.date_add(F.to_date("delivery"), 366), "impossible_date:drug_exposure_end_date"),
+                reason(end_counts & (end > F.date_add(F.to_date("delivery"), 366)),
+                       "impossible_date:drug_exposure_end_date"),
                 reason(end < start, "end_before_start"),
                 _unreadable("quantity", quantity, "impossible_number"),
                 _unreadable("days_supply", days, "impossible_number"),
