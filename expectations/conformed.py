@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from expectations.rule import Context, Expectations, Rule
 from schemas import TABLES
+from schemas.conformed import OLDEST
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -262,7 +263,7 @@ life_table = Expectations(
             lambda _: ~F.col("probability_of_death").between(0, 1),
         ),
         Rule("every year from first to last has every age up to its last", lambda _: F.col("__gap")),
-        Rule("age is 0 to 130", lambda _: ~F.col("age").between(0, 130)),
+        Rule(f"age is 0 to {OLDEST}", lambda _: ~F.col("age").between(0, OLDEST)),
         Rule("both sexes are there", lambda _: F.col("__one_sex"), "warning"),
     ),
     _with_extent,

@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 from jobs.errors import InputError
 from jobs.lines.kernel import compiled
 from schemas import FRAMES
+from schemas.conformed import OLDEST
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +38,6 @@ EXPECTED_ROWS = "expected_survival"  # of the kernel's output that belong to EXP
 SUMS = tuple(FRAME.column_names[4:])  # n, events, and what the kernel adds up for each day
 MONTH = 30.4375
 SEXES = ("female", "male")
-OLDEST = 130
 MINIMUM_LAST_AGE = 90  # a year that ends before is cut off
 
 

@@ -3,6 +3,7 @@
 from schemas.contract import LINEAGE, PERSON_ID, Column, Table, precision_of
 
 TRISTATE = ("positive", "negative", "equivocal")
+OLDEST = 130  # the highest age that a life table may have
 
 person = Table(
     name="person",

@@ -20,6 +20,7 @@ from jobs.sources.life_table import PUBLISHED as PUBLISHED_LIFE_TABLES
 from jobs.sources.life_table import conform_life_table
 from jobs.sources.parse import ATC_SHAPE, ICD10_SHAPE, NUMBER, no_code, with_reasons, without_repeated_keys
 from schemas import CONFORMED
+from schemas.conformed import OLDEST
 from schemas.contract import LINEAGE, PERSON_ID, Table
 from schemas.contract import Column as Declared
 
@@ -31,7 +32,7 @@ TYPED = "typed_"  # prefix of typed columns, so that quarantine keeps the cells 
 PRECISION = "_precision"
 REQUIRED_TABLES = ("person", "tumour")
 
-RANGES = {"age": (0, 130), "probability_of_death": (0, 1)}
+RANGES = {"age": (0, OLDEST), "probability_of_death": (0, 1)}
 SHAPES = {"icd10": ICD10_SHAPE, "atc": ATC_SHAPE}
 DAY = r"^(\d{4}-\d{2}-\d{2})(?:[ T]00:00:00(?:\.0+)?)?$"
 MONTH = r"^(\d{4}-\d{2})$"

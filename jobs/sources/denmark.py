@@ -35,7 +35,6 @@ from jobs.sources.parse import (
     site_codes,
     unknown_code,
     with_reasons,
-    without_nulls,
     without_repeated_keys,
 )
 from schemas import TABLES
@@ -159,14 +158,12 @@ def _annotate_older_contact(frame: DataFrame, _: Site) -> DataFrame:
 
 
 def _annotate_newer_contact(frame: DataFrame, site: Site) -> DataFrame:
-    columns = _contact("dw_ek_kontakt", "dato_start", "dato_slut")
-    if "lpr_adm" in site.inputs:
-        repeats = reason(F.col("lprindberetningssystem") != NEWER, REPEATS)
-        columns["reasons"] = without_nulls(F.array_append(columns["reasons"], repeats))
-    return without_repeated_keys(frame.withColumns(columns), ["person_id", "dw_ek_kontakt"])
+    repeats = [reason(F.col("lprindberetningssystem") != NEWER, REPEATS)] if "lpr_adm" in site.inputs else []
+    judged = frame.withColumns(_contact("dw_ek_kontakt", "dato_start", "dato_slut", *repeats))
+    return without_repeated_keys(judged, ["person_id", "dw_ek_kontakt"])
 
 
-def _contact(link: str, first: str, last: str) -> dict[str, Column]:
+def _contact(link: str, first: str, last: str, *more: Column) -> dict[str, Column]:
     start, end = _date(first), _date(last)
     return {
         "contact_id": F.col(link),
@@ -174,7 +171,7 @@ def _contact(link: str, first: str, last: str) -> dict[str, Column]:
         "end_date": end,
         "reasons": with_reasons(
             missing(link), missing(first), impossible(first, start), impossible(last, end),
-            reason(end < start, "end_before_start"),
+            reason(end < start, "end_before_start"), *more,
         ),
     }  # fmt: skip
 

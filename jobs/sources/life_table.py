@@ -19,11 +19,11 @@ from jobs.errors import ConfigurationError
 from jobs.sources.adapter import RawTable
 from jobs.sources.parse import NUMBER, decoded, reason, unknown_code, with_reasons
 from schemas import TABLES
+from schemas.conformed import OLDEST
 from schemas.contract import LINEAGE
 
 NAMES = ("life_table", "life_table_hmd", "life_table_nordcan")
 SEXES = {"1": "male", "2": "female", "male": "male", "female": "female"}
-OLDEST = 130
 LINEAGE_NAMES = tuple(column.name for column in LINEAGE)
 
 

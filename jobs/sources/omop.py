@@ -232,8 +232,7 @@ def _annotate_drug(frame: DataFrame, site: Site) -> DataFrame:
     start, end = _date("drug_exposure_start_date"), _date("drug_exposure_end_date")
     quantity, days = _number("quantity"), _number("days_supply")
     cancels = F.lit(False) if not _counts_packages(site) else F.coalesce(quantity < 0, F.lit(False))
-    kind = decoded("drug_type_concept_id", site_codes(site, "drug_types", DRUG_TYPE))
-    end_counts = ~F.coalesce((kind == "dispensing") & (days > 0), F.lit(False))
+    end_counts = ~F.coalesce((_drug_type(site) == "dispensing") & (days > 0), F.lit(False))
     return _tidy(frame).withColumns(
         {
             "start_date": start,
@@ -255,6 +254,11 @@ def _annotate_drug(frame: DataFrame, site: Site) -> DataFrame:
             ),
         }
     )  # fmt: skip
+
+
+def _drug_type(site: Site) -> Column:
+    """hospital or dispensing: what the type of a drug exposure means."""
+    return decoded("drug_type_concept_id", site_codes(site, "drug_types", DRUG_TYPE))
 
 
 def _counts_packages(site: Site) -> bool:
@@ -835,7 +839,7 @@ def _conform(accepted: Mapping[str, DataFrame], site: Site) -> dict[str, DataFra
     conditions = coded.where(F.col("icd10").isNotNull())
     tumours = _tumour_rows(conditions, site)
     drugs = _with_codes(accepted["drug_exposure"], vocabulary)
-    kind = decoded("drug_type_concept_id", site_codes(site, "drug_types", DRUG_TYPE))
+    kind = _drug_type(site)
     given, dispensed = drugs.where(kind == "hospital"), drugs.where(kind == "dispensing")
     has_atc = F.exists("codes", lambda one: one["code_system"] == "atc")
     without_code = given.where(F.col("codes").isNull()).unionByName(dispensed.where(~F.coalesce(has_atc, F.lit(False))))

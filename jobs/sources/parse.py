@@ -144,9 +144,9 @@ def with_reasons(*reasons: Column) -> Column:
     return without_nulls(F.array(*reasons))
 
 
-def without_nulls(values: Column, of: str = "string") -> Column:
-    """What is in an array of values of type `of`, each once, in the order of the first ones.
+def without_nulls(values: Column) -> Column:
+    """What is in an array, each value once, in the order of the first ones.
 
     Unlike `filter` and `array_compact` this is compiled, and so is what makes the values.
     """
-    return F.array_except(values, F.array(F.lit(None)).cast(f"array<{of}>"))
+    return F.array_except(values, F.array(F.lit(None)))

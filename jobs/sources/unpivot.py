@@ -9,8 +9,6 @@ from pyspark.sql import functions as F
 
 from jobs.sources.parse import without_nulls
 
-CELL = "struct<cell:string,of_column:string>"
-
 
 def unpivoted(
     rows: DataFrame,
@@ -21,10 +19,9 @@ def unpivoted(
     """One row per filled cell of the columns with these prefixes, without them: `cell`, as `code` makes it of the text,
     and `of_column`, what `of_column` says of the cell's column; equal ones of a row once."""
     columns = [column for column in rows.columns if column.startswith(prefixes)]
-    cells = [
-        F.when(F.col(c).isNotNull(), F.struct(code(F.col(c)).alias("cell"), of_column(c).alias("of_column")))
-        for c in columns
-    ]
-    filled = without_nulls(F.array(*cells).cast(f"array<{CELL}>"), CELL)
-    each = rows.withColumn("__cell", F.explode(filled)).select("*", "__cell.*").drop("__cell", *columns)
+    told = [F.struct(code(F.col(c)).alias("cell"), of_column(c).alias("of_column")) for c in columns]
+    cells = F.array(*[F.when(F.col(c).isNotNull(), one) for c, one in zip(columns, told, strict=True)])
+    if not columns:
+        cells = cells.cast("array<struct<cell:string,of_column:string>>")
+    each = rows.withColumn("__cell", F.explode(without_nulls(cells))).select("*", "__cell.*").drop("__cell", *columns)
     return each.where(F.col("cell").isNotNull())
