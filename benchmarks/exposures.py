@@ -86,6 +86,8 @@ def write_exposures(folder: Path, people: int, seed: int = 1) -> tuple[Path, Pat
                 "source": pa.array(["hospital_drug"]).take(pa.array(np.zeros(len(part), np.int64))),
             }
             table = pa.table(columns, schema=TABLES["exposures"].arrow())
-            pq.write_table(table, exposures / f"{block}_{number}.parquet")
+            # Identifiers are too many for a dictionary but for the smallest sizes, whose rows would be read otherwise.
+            repeated = [column for column in columns if column != "person_id"]
+            pq.write_table(table, exposures / f"{block}_{number}.parquet", use_dictionary=repeated)
     done.write_text(str(rows))
     return cohort, exposures, rows

@@ -9,8 +9,10 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -142,16 +144,29 @@ def duckdb_sort(folder: Path) -> None:
     connection.close()
 
 
-def worker_peak_mib() -> float:
-    """The most memory that any living Python worker of this machine's engine has held, MiB (Linux)."""
-    peaks = [0.0]
+def _workers() -> Iterator[Path]:
+    """Folders under /proc of the living Python workers of this machine's engine (Linux)."""
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if b"pyspark" in (process / "cmdline").read_bytes() and b"daemon" in (process / "cmdline").read_bytes():
-                lines = (process / "status").read_text().splitlines()
-                peaks += [int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")]
-        except OSError:
-            continue
+        with suppress(OSError):
+            command = (process / "cmdline").read_bytes()
+            if b"pyspark" in command and b"daemon" in command:
+                yield process
+
+
+def forget_worker_peaks() -> None:
+    """Let every living worker's peak begin at what it holds now."""
+    for process in _workers():
+        with suppress(OSError):
+            (process / "clear_refs").write_text("5")
+
+
+def worker_peak_mib() -> float:
+    """The most memory that any living Python worker has held since its peak was forgotten, MiB."""
+    peaks = [0.0]
+    for process in _workers():
+        with suppress(OSError):
+            lines = (process / "status").read_text().splitlines()
+            peaks += [int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")]
     return max(peaks)
 
 
@@ -167,8 +182,14 @@ def _seconds(side: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-def compare(spark: SparkSession, folder: Path, people: int, repeats: int, wanted: list[str]) -> None:
-    """Print the median seconds of every side, taken in turns after one to warm up, and its ratio to Spark's floor."""
+class Size(NamedTuple):
+    """One input: its number of exposures, and what runs on it."""
+
+    rows: int
+    sides: Mapping[str, Callable[[], None]]
+
+
+def _size(spark: SparkSession, folder: Path, people: int, wanted: list[str]) -> Size:
     cohort_path, exposure_path, rows = write_exposures(folder, people)
     cohort, exposures = spark.read.parquet(str(cohort_path)), spark.read.parquet(str(exposure_path))
     partitions = build.partitions_for(rows + people, ROWS_PER_PARTITION, spark.sparkContext.defaultParallelism)
@@ -180,27 +201,36 @@ def compare(spark: SparkSession, folder: Path, people: int, repeats: int, wanted
         "catalyst": lambda: catalyst(cohort, exposures, partitions),
         "duckdb": lambda: duckdb_sort(exposure_path),
     }
-    sides = {name: side for name, side in sides.items() if not wanted or name in wanted}
-    print(f"{rows:,} exposures of {people:,} people in {partitions} partitions, medians of {repeats}", flush=True)
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    peak = 0.0
-    for side in sides.values():
-        side()  # the engine compiles its own code while it runs for the first time
-    for turn in range(repeats):
-        for name, side in sides.items():
-            seconds[name].append(_seconds(side))
-            peak = max(peak, worker_peak_mib())  # before the engine ends its idle workers
-            print(f"  turn {turn + 1} {name} {seconds[name][-1]:.1f} s", flush=True)
-    medians = {name: statistics.median(of) for name, of in seconds.items()}
-    for name, median in medians.items():
-        ratio = f", {median / medians['floor']:.2f} of the floor" if "floor" in medians else ""
-        print(f"{name}: {median:.1f} s, {median / rows * 1e6:.3f} us a row{ratio}")
-    print(f"a Python worker held at most {peak:.0f} MiB", flush=True)
+    return Size(rows, {name: side for name, side in sides.items() if not wanted or name in wanted})
+
+
+def compare(spark: SparkSession, folder: Path, people: list[int], repeats: int, wanted: list[str]) -> None:
+    """Print the median seconds of every side on every size, and its ratio to Spark's floor; all are taken in turns,
+    after one to warm up, so that what else the machine does hits each alike."""
+    sizes = [_size(spark, folder, number, wanted) for number in people]
+    seconds: dict[tuple[int, str], list[float]] = {}
+    peaks = dict.fromkeys((size.rows for size in sizes), 0.0)
+    for turn in range(repeats + 1):
+        for rows, sides in sizes:
+            for name, side in sides.items():
+                forget_worker_peaks()
+                took = _seconds(side)
+                peaks[rows] = max(peaks[rows], worker_peak_mib())  # before the engine ends its idle workers
+                print(f"  turn {turn} {rows:,} rows {name} {took:.1f} s", flush=True)
+                if turn or not repeats:
+                    seconds.setdefault((rows, name), []).append(took)
+    medians = {key: statistics.median(of) for key, of in seconds.items()}
+    for (rows, name), median in medians.items():
+        of_floor = medians.get((rows, "floor"))
+        ratio = f", {median / of_floor:.2f} of the floor" if of_floor else ""
+        print(f"{rows:,} rows {name}: {median:.2f} s, {median / rows * 1e6:.3f} us a row{ratio}")
+    for rows, peak in peaks.items():
+        print(f"{rows:,} rows: a Python worker held at most {peak:.0f} MiB", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--people", type=int, nargs="+", default=[500_000], help="each a size of its own")
+    parser.add_argument("--people", type=int, nargs="+", default=[500_000], help="each a size, all taken in turns")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
         "--sides", nargs="*", default=[], help="floor lines_1 lines_10 catalyst duckdb; all unless named"
@@ -211,8 +241,7 @@ def main() -> None:
     chosen = parser.parse_args()
     spark = start_session({"spark.driver.memory": "6g"}, "benchmark of lines")
     with tempfile.TemporaryDirectory() as temporary:
-        for people in chosen.people:
-            compare(spark, chosen.folder or Path(temporary), people, chosen.repeats, chosen.sides)
+        compare(spark, chosen.folder or Path(temporary), chosen.people, chosen.repeats, chosen.sides)
     spark.stop()
 
 

@@ -477,7 +477,7 @@ class Substance(Codes):
     `infusion`: given in cycles and without a usable DDD, so a dispensing covers `coverage_days`, not its DDD.
     """
 
-    class_: str = Field(alias="class")
+    class_: Name = Field(alias="class")
     infusion: bool = False
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import reduce
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.config import Study
@@ -30,48 +29,43 @@ def partitions_for(rows: int, rows_per_partition: int, at_a_time: int = 1) -> in
     return wanted if wanted == 1 else -(-wanted // at_a_time) * at_a_time
 
 
-def _day(column: str) -> Column:
-    return F.unix_date(column).cast("long")
+def _day(column: str) -> str:
+    return f"bigint(unix_date({column}))"
 
 
-def _place(column: str, names: tuple[str, ...]) -> Column:
-    """The position of the column's value in `names`, NULL where it is none of them."""
-    return F.coalesce(F.lit(None).cast("long"), *[F.when(F.col(column) == name, i) for i, name in enumerate(names)])
-
-
-def _joined(*parts: Column) -> Column:
-    return reduce(lambda a, b: a.bitwiseOR(b), parts)
+def _place(column: str, names: tuple[str, ...], first: int = 0) -> str:
+    """The position of the column's value in `names`, counted from `first`, NULL where it is none of them."""
+    each = "".join(f" WHEN '{name}' THEN {i}L" for i, name in enumerate(names, first))
+    return f"CASE {column}{each} END" if each else "CAST(NULL AS BIGINT)"
 
 
 def _narrow_rows(cohort: DataFrame, exposures: DataFrame, rules: table.LineRules) -> DataFrame:
-    """table.NARROW; the key is a hash, and the kernel refuses to go on where two people of a cohort share one."""
-    key = F.xxhash64("person_id").alias("key")
+    """table.NARROW; the key is a hash, and the kernel refuses to go on where two people of a cohort share one.
+
+    In text, for the engine is asked once for each expression in it instead of once for each sign.
+    """
     index, end = _day("index_date"), _day("follow_up_end")
-    person = _joined(
-        F.shiftleft(index, packed.DAY_AT),
-        F.shiftleft(F.greatest(end - index, F.lit(0)), packed.END_AT),
-        F.shiftleft(_place("follow_up_end_reason", LINE_REASONS), packed.WHAT_BITS),
-        F.lit(packed.PERSON).cast("long"),
-    )
+    person = f"""shiftleft({index}, {packed.DAY_AT})
+        | shiftleft(greatest({end} - {index}, 0L), {packed.END_AT})
+        | shiftleft({_place("follow_up_end_reason", LINE_REASONS)}, {packed.WHAT_BITS})
+        | {packed.PERSON}L"""
     substance = _place("substance", rules.substances)
-    what = F.coalesce(substance, _place("class", rules.classes) + packed.CLASS)
     first, last = _day("given_from"), _day("given_to")
-    counts_cover = substance.isNotNull() | (F.col("source") == "dispensing")
-    until = F.when(counts_cover, _day("covered_until")).otherwise(last + 1)
+    counts_cover = f"({substance}) IS NOT NULL OR source = 'dispensing'"
+    until = f"IF({counts_cover}, {_day('covered_until')}, {last} + 1)"
 
-    def short(days: Column) -> Column:
-        return F.least(F.greatest(days, F.lit(0)), F.lit(packed.LONGEST))
+    def short(days: str) -> str:
+        return f"least(greatest({days}, 0L), {packed.LONGEST}L)"
 
-    event = _joined(
-        F.shiftleft(first, packed.DAY_AT),
-        F.shiftleft(short(last - first), packed.SPAN_AT),
-        F.shiftleft(short(until - last), packed.WHAT_BITS),
-        what,
+    event = f"""shiftleft({first}, {packed.DAY_AT})
+        | shiftleft({short(f"{last} - {first}")}, {packed.SPAN_AT})
+        | shiftleft({short(f"{until} - {last}")}, {packed.WHAT_BITS})
+        | coalesce({substance}, {_place("class", rules.classes, packed.CLASS)})"""
+    key, known = "xxhash64(person_id) AS key", F.col("substance").isin(*rules.substances)
+    events = exposures.where(known | F.col("class").isin(*rules.classes))
+    return cohort.selectExpr("person_id", key, f"{person} AS row").unionByName(
+        events.selectExpr("CAST(NULL AS STRING) AS person_id", key, f"{event} AS row")
     )
-    nobody = F.lit(None).cast("string").alias("person_id")
-    is_wanted = F.col("substance").isin(*rules.substances) | F.col("class").isin(*rules.classes)
-    events = exposures.where(is_wanted).select(nobody, key, event.alias("row"))
-    return cohort.select("person_id", key, person.alias("row")).unionByName(events)
 
 
 def _each_alone(names: pa.ChunkedArray) -> pa.Array:

@@ -6,7 +6,7 @@ nor are its robust errors with weights those of R.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ FLAT = 1e-10  # relative gain of log-likelihood below which it has come to rest
 NOTHING = 1e-9  # information that is none
 SINGULAR = 1e-8  # share of its information that a column has beyond the others
 VAGUE = 50.0  # a standard error of a log hazard ratio beyond which there is no estimate
+DEATHS_AT_A_TIME = 100_000
 STILL_MOVING = 0.1  # a coefficient that takes such steps where the likelihood rests goes to infinity
 
 
@@ -59,15 +60,28 @@ class CoxFit:
 
 @dataclass(frozen=True)
 class _Stratum:
-    """Of one stratum's event days: people at risk and dying by pattern (days, patterns), and Efron's shares."""
+    """Of one stratum's event days: people at risk and dying by pattern (days, patterns), and how many die together."""
 
     at_risk: Floats
     deaths: Floats
-    day_of: npt.NDArray[np.int64]  # of each death
-    share: Floats  # of each death: how much of the day's dead are no longer at risk
-    weight: Floats  # of each death, on average over the day; people weigh 1
+    tied: npt.NDArray[np.int64]  # deaths of each day
+    weight: Floats  # of a death, on average over each day; people weigh 1
     days: Floats
     transformed: Floats  # of each day
+    ties: str
+
+    def each_death(self, at_a_time: int) -> Iterator[tuple[npt.NDArray[np.int64], Floats]]:
+        """The day of each death, and Efron's share: how much of the day's dead are no longer at risk. So many deaths
+        at a time, for there may be as many as people."""
+        ends = self.tied.cumsum()
+        for start in range(0, int(ends[-1]), at_a_time):
+            stop = min(start + at_a_time, int(ends[-1]))
+            first, last = np.searchsorted(ends, (start, stop - 1), side="right")
+            of = np.arange(first, last + 1)
+            until, since = np.minimum(ends[of], stop), np.maximum(ends[of] - self.tied[of], start)
+            day_of = np.repeat(of, until - since)
+            place = np.arange(start, stop) - (ends - self.tied)[day_of]
+            yield day_of, place / self.tied[day_of] if self.ties == "efron" else np.zeros(len(day_of))
 
 
 @dataclass(frozen=True)
@@ -158,12 +172,9 @@ def _stratum(
     deaths = table(np.searchsorted(at, day), is_event)[: len(at)]
     weight = deaths.sum(axis=1)
     d = np.bincount(np.searchsorted(at, day[is_event])) if robust else weight.astype(np.int64)
-    day_of = np.repeat(np.arange(len(at)), d)
-    place = np.arange(len(day_of)) - np.repeat(np.cumsum(d) - d, d)
-    share = place / d[day_of] if ties == "efron" else np.zeros(len(day_of))
     before = np.searchsorted(overall.days, at, side="left")
     transformed = at if robust or transform == "identity" else 1 - np.concatenate([[1.0], overall.estimate])[before]
-    return _Stratum(at_risk, deaths, day_of, share, (weight / d)[day_of], at, transformed)
+    return _Stratum(at_risk, deaths, d, weight / d, at, transformed, ties)
 
 
 def _sums(parts: list[_Stratum], x: Floats, beta: Floats) -> _Sums:
@@ -180,16 +191,14 @@ def _sums(parts: list[_Stratum], x: Floats, beta: Floats) -> _Sums:
         s0, s1, s2 = part.at_risk @ risk, part.at_risk @ (risk[:, None] * x), part.at_risk @ (risk[:, None] * xx)
         d0, d1, d2 = part.deaths @ risk, part.deaths @ (risk[:, None] * x), part.deaths @ (risk[:, None] * xx)
         days = len(s0)
-        denominator = s0[part.day_of] - part.share * d0[part.day_of]
-        a, b, c, e, g = (
-            np.bincount(part.day_of, part.weight * terms, days)
-            for terms in (
-                1 / denominator, part.share / denominator, 1 / denominator**2, part.share / denominator**2,
-                part.share**2 / denominator**2,
-            )
-        )  # fmt: skip
+        of_days = np.zeros((6, days))
+        for day_of, share in part.each_death(DEATHS_AT_A_TIME):
+            inverse = 1 / (s0[day_of] - share * d0[day_of])
+            terms = (inverse, share * inverse, inverse**2, share * inverse**2, (share * inverse) ** 2, -np.log(inverse))
+            of_days += [np.bincount(day_of, term, days) for term in terms]
+        a, b, c, e, g, logarithm = part.weight * of_days
         died = part.deaths @ x
-        log_likelihood += float((died @ beta).sum() - shift * part.deaths.sum() - part.weight @ np.log(denominator))
+        log_likelihood += float((died @ beta).sum() - shift * part.deaths.sum() - logarithm.sum())
         of_day = died - (a[:, None] * s1 - b[:, None] * d1)
         cross = s1[:, :, None] * d1[:, None, :]
         variance = (
@@ -322,10 +331,11 @@ def _robust(fit: CoxFit, part: _Stratum, x: Floats, rows: pd.DataFrame, number: 
     risk = np.exp(x @ beta)
     s0, s1 = part.at_risk @ risk, part.at_risk @ (risk[:, None] * x)
     d0, d1 = part.deaths @ risk, part.deaths @ (risk[:, None] * x)
-    of, days = part.day_of, len(s0)
-    denominator = s0[of] - part.share * d0[of]
-    mean = (s1[of] - part.share[:, None] * d1[of]) / denominator[:, None]
-    hazard = part.weight / denominator
+    ((of, share),) = part.each_death(int(part.tied.sum()))
+    days = len(s0)
+    denominator = s0[of] - share * d0[of]
+    mean = (s1[of] - share[:, None] * d1[of]) / denominator[:, None]
+    hazard = part.weight[of] / denominator
 
     def by_day(terms: Floats) -> Floats:
         sums = np.zeros((days, *terms.shape[1:]))
@@ -344,7 +354,7 @@ def _robust(fit: CoxFit, part: _Stratum, x: Floats, rows: pd.DataFrame, number: 
     died = rows["cause"].to_numpy() == 1
     place = np.searchsorted(part.days, day[died])
     # Efron: of the tied, each is at risk for a part of the day only, and dies against the day's average.
-    spared = by_day(hazard * part.share), by_day((hazard * part.share)[:, None] * mean)
+    spared = by_day(hazard * share), by_day((hazard * share)[:, None] * mean)
     expected[died] -= own[died] * spared[0][place][:, None] - spared[1][place]
     score = -own_risk[:, None] * expected
     average = by_day(mean) / np.bincount(of, minlength=days)[:, None]

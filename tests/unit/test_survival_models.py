@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,37 @@ def test_weights_that_are_not_people_get_a_robust_error() -> None:
     np.testing.assert_allclose(np.sqrt(np.diag(fit.covariance)), truth["se"], rtol=0, atol=1e-9)
     with pytest.raises(ValueError, match="not people"):
         cox(rows, levels)
+
+
+def _crowd(people: int) -> pd.DataFrame:
+    """400 patterns of `people` each; on every day some of all die."""
+    days, sexes, events = np.meshgrid(np.arange(1, 101), ["f", "m"], [0, 1], indexing="ij")
+    rows = pd.DataFrame({"day": days.ravel(), "sex": sexes.ravel(), "event": events.ravel(), "entry_day": 0})
+    return rows.assign(n=people + rows["day"] * (rows["sex"] == "m"))
+
+
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+def test_cox_of_deaths_in_parts_is_that_of_all_together(ties: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = pd.concat([_crowd(3).assign(ward="a"), _crowd(5).assign(ward="b")], ignore_index=True)
+    whole = cox(rows, {"sex": ["f", "m"]}, ["ward"], ties)
+    for at_a_time in (1, 7, 400):  # a day's dead are cut in two; a day is whole; many days are
+        monkeypatch.setattr("jobs.survival.cox.DEATHS_AT_A_TIME", at_a_time)
+        parts = cox(rows, {"sex": ["f", "m"]}, ["ward"], ties)
+        np.testing.assert_allclose(parts.coefficients, whole.coefficients, rtol=1e-12)
+        np.testing.assert_allclose(parts.covariance, whole.covariance, rtol=1e-12)
+        np.testing.assert_allclose(parts.log_likelihood, whole.log_likelihood, rtol=1e-12)
+        assert parts.proportionality["", ""].statistic == pytest.approx(whole.proportionality["", ""].statistic, 1e-9)
+
+
+def test_the_memory_of_cox_does_not_grow_with_people() -> None:
+    peaks = []
+    for people in (5_000, 20_000):  # 2 and 8 million in 400 rows
+        rows = _crowd(people)
+        tracemalloc.start()
+        cox(rows, {"sex": ["f", "m"]})
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 def test_cox_says_what_it_cannot_estimate(on_time: pd.DataFrame) -> None:
