@@ -111,8 +111,8 @@ class CohortRules(Section):
 class StudyDrugs(Section):
     """`line_defining` substances make lines; `classes` are described beside them."""
 
-    line_defining: tuple[str, ...] = Field(default=(), max_length=63)
-    classes: tuple[str, ...] = Field(default=(), max_length=63)
+    line_defining: tuple[Name, ...] = Field(default=(), max_length=63)
+    classes: tuple[Name, ...] = Field(default=(), max_length=63)
 
 
 class Supply(Section):

@@ -32,6 +32,11 @@ class Judgement:
     broken_by: tuple[str, ...]
 
 
+def held_back(ledger: pd.DataFrame) -> list[str]:
+    """The raw tables of which any row is held back."""
+    return [str(name) for name in ledger["raw_table"][ledger["rows_quarantined"] > 0]]
+
+
 def mostly_held_back(ledger: pd.DataFrame) -> list[str]:
     """The raw tables of which more than half of the rows are held back, for whatever reasons."""
     is_most = (ledger["rows_in"] >= FEWEST_ROWS) & (ledger["rows_quarantined"] > ledger["rows_in"] / 2)

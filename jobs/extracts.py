@@ -242,7 +242,7 @@ def _text(read: DataFrame, column: str) -> Column:
     """As text; whole numbers that were written as floating-point ones, as integers with gaps are, without a point."""
     value = read[column]
     if read.schema[column].dataType not in (DoubleType(), FloatType()):
-        return value.cast("string")
+        return F.make_valid_utf8(value.cast("string"))  # what is no text becomes the sign by which it is known
     is_whole = (value == F.floor(value)) & (F.abs(value) < 1e15)
     return F.when(is_whole, value.cast("bigint").cast("string")).otherwise(value.cast("string"))
 

@@ -58,7 +58,7 @@ def _pads(spark: SparkSession, key: bytes) -> DataFrame:
 
 
 def _pseudonym(text: Column) -> Column:
-    inner = F.unhex(F.sha2(F.concat(F.col(INNER), F.encode(text, "UTF-8")), 256))
+    inner = F.unhex(F.sha2(F.concat(F.col(INNER), text.cast("binary")), 256))
     return F.substring(F.sha2(F.concat(F.col(OUTER), inner), 256), 1, 32)
 
 

@@ -248,11 +248,15 @@ def ingested_tables(
         claims = conformed.pop("person_claims", None)
         if claims is not None:
             conformed["person"] = build_persons(claims)
+        nothing_held = spark.createDataFrame([], quarantine.struct())
         yield IngestedTables(
             claims=claims,
             profile=build_profile(counted, delivery, spark),
             conformed=conformed,
-            quarantined={name: build_quarantine(frame, raws[name]) for name, frame in rows.items()},
+            quarantined={
+                name: build_quarantine(frame, raws[name]) if counted[name].ledger["rows_quarantined"] else nothing_held
+                for name, frame in rows.items()
+            },
             ledger=build_ledger(counted, delivery, spark),
             unknown_codes=build_unknown_codes(accepted, counted, raws, site, delivery, spark, strange),
         )

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from jobs import aggregate, cohort, exposures, ingest
 from jobs.config import Drugs, Site, Study, load_drugs
 from jobs.deliveries import SETTLED, SUPERSEDED, settle
-from jobs.delivery_rules import Judgement, judge_delivery, mostly_held_back, raise_if_refused
+from jobs.delivery_rules import Judgement, held_back, judge_delivery, mostly_held_back, raise_if_refused
 from jobs.erasure import Erasure, erase, read_suppressions
 from jobs.errors import ConfigurationError, InputError
 from jobs.extracts import Extract, find_extracts, fingerprint_files, reading
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 Tables = dict[str, "DataFrame"]
-Before = tuple[str, dict[str, "pd.DataFrame"]] | None  # a delivery's date, and its ledger and profile
+Counts = dict[str, "pd.DataFrame"]
+Before = tuple[str, Counts] | None  # a delivery's date, and its ledger and profile
 
 
 @dataclass
@@ -151,7 +152,8 @@ def _ingest(run: Run) -> Iterator[Tables]:
         conformed = {name: frame for name, frame in done.conformed.items() if name != "person" or not claims}
         counts = {"unknown_codes": done.unknown_codes, "profile": done.profile, "ledger": done.ledger}
         before = _delivery_before(run)
-        judged = _judge(run, counts, quarantined, before)
+        now = {name: counts[name].toPandas() for name in ("ledger", "profile")}
+        judged = _judge(run, now, quarantined, before)
         run.outcomes["ingest"] = {name: [one.outcome for one in ones] for name, ones in judged.items()}
         refused = any(not one.outcome.passed for ones in judged.values() for one in ones)
         try:
@@ -161,38 +163,37 @@ def _ingest(run: Run) -> Iterator[Tables]:
             if refused or len(run.outcomes["ingest"]) > len(judged):
                 written = {
                     name: run.read(name).where(F.col("delivery") == run.delivery) if name in run.versions else frame
-                    for name, frame in quarantined.items()
+                    for name, frame in {**quarantined, **counts}.items()
                 }
-                _quality_page(run, {**counts, "quarantine_reasons": _reasons(run, written)}, before)
+                unknown = written["unknown_codes"].toPandas()
+                reasons = _reasons(written, held_back(now["ledger"]))
+                _quality_page(run, {**now, "unknown_codes": unknown, "quarantine_reasons": reasons}, before)
 
 
-def _judge(run: Run, counts: Tables, quarantined: Tables, before: Before) -> dict[str, list[Judgement]]:
+def _judge(run: Run, now: Counts, quarantined: Tables, before: Before) -> dict[str, list[Judgement]]:
     """What the rules on a delivery as a whole say; reasons are counted only where they could be those of most rows."""
-    now: dict[str, pd.DataFrame] = {name: counts[name].toPandas() for name in ("ledger", "profile")}
-    few = set(mostly_held_back(now["ledger"]))
-    reasons = _reasons(run, {name: one for name, one in quarantined.items() if name.removeprefix("quarantine_") in few})
-    now["quarantine_reasons"] = reasons.toPandas()
+    reasons = _reasons(quarantined, mostly_held_back(now["ledger"]))
     absent = {name: raw.absent for name, raw in run.site.inputs.items()}
-    return judge_delivery(now, before[1] if before else None, absent)
+    return judge_delivery({**now, "quarantine_reasons": reasons}, before[1] if before else None, absent)
 
 
-def _reasons(run: Run, quarantined: Tables) -> DataFrame:
-    """Rows held back by raw table and reason."""
+def _reasons(quarantined: Tables, raw_tables: Collection[str]) -> pd.DataFrame:
+    """How many rows of these raw tables are held back, by raw table and reason."""
+    import pandas as pd
+
     parts = [
-        frame.select(F.lit(name.removeprefix("quarantine_")).alias("raw_table"), F.explode("reasons").alias("reason"))
-        for name, frame in quarantined.items()
+        quarantined[f"quarantine_{name}"].select(F.lit(name).alias("raw_table"), F.explode("reasons").alias("reason"))
+        for name in raw_tables
     ]
-    nothing = run.spark.createDataFrame([], "raw_table string, reason string")
-    return (
-        reduce(lambda a, b: a.unionByName(b), parts, nothing)
-        .groupBy("raw_table", "reason")
-        .agg(F.count("*").alias("n"))
-    )
+    if not parts:
+        return pd.DataFrame(columns=["raw_table", "reason", "n"])
+    together = reduce(lambda a, b: a.unionByName(b), parts)
+    counted: pd.DataFrame = together.groupBy("raw_table", "reason").agg(F.count("*").alias("n")).toPandas()
+    return counted
 
 
-def _quality_page(run: Run, counts: Tables, before: Before) -> None:
+def _quality_page(run: Run, now: Counts, before: Before) -> None:
     """Write what the delivery looks like, also where a rule refuses it."""
-    now: dict[str, pd.DataFrame] = {name: frame.toPandas() for name, frame in counts.items()}
     now = {name: table.sort_values(list(table.columns), ignore_index=True) for name, table in now.items()}
     rules = [
         {"table": table, **asdict(outcome)} for table, judged in run.outcomes["ingest"].items() for outcome in judged

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 CONFORMED_SCHEMA = "conformed"
+COMMIT_FILE = re.compile(r"\d{20}\.json")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,25 @@ class Commit:
     def identity(self) -> str:
         """The version and what made it: after a warehouse was made anew or restored, the same version is another."""
         return f"{self.version}@{(self.fingerprint or 'nothing')[:16]}"
+
+
+def _commit(version: int, note: str | None, metrics: Mapping[str, str] | None) -> Commit:
+    return Commit(version, json.loads(note or "{}"), int((metrics or {}).get("numOutputRows", 0)))
+
+
+def _newest_in(log: Path) -> Commit | None:
+    """The newest commit of a log on a file system, read as Delta's protocol lays it out: the engine would start a job
+    to tell it, for each table of each stage. None where it does not say, as where only a checkpoint is left."""
+    with suppress(OSError, ValueError):  # a folder that is exchanged just now, a commit that is no JSON
+        newest = max((file for file in log.glob("*.json") if COMMIT_FILE.fullmatch(file.name)), default=None)
+        if newest is None:
+            return None
+        with newest.open(encoding="utf-8") as actions:
+            for action in actions:
+                info = json.loads(action).get("commitInfo")
+                if info is not None:
+                    return _commit(int(newest.stem), info.get("userMetadata"), info.get("operationMetrics"))
+    return None
 
 
 def contract_of(name: str) -> Table:
@@ -71,17 +92,14 @@ class Store:
             history = self.spark.sql(f"DESCRIBE HISTORY {self._address(schema, name)}{few}").collect()
         except AnalysisException:
             return []
-        return [
-            Commit(
-                int(row["version"]),
-                json.loads(row["userMetadata"] or "{}"),
-                int((row["operationMetrics"] or {}).get("numOutputRows", 0)),
-            )
-            for row in history
-        ]
+        return [_commit(int(row["version"]), row["userMetadata"], row["operationMetrics"]) for row in history]
 
     def newest(self, schema: str, name: str) -> Commit | None:
         """The newest commit, or None where there is no such table."""
+        if not _is_remote(self.warehouse):
+            newest = _newest_in(Path(self.warehouse, schema, name, "_delta_log"))
+            if newest is not None:
+                return newest
         return next(iter(self.commits(schema, name, limit=1)), None)
 
     def is_whole(self, schema: str, name: str, version: int) -> bool:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
@@ -193,6 +195,17 @@ def test_parquet_gives_the_same_tables_as_csv(spark: SparkSession, tmp_path: Pat
             )
     assert len(rows[0]["person"]) == 2
     assert rows[0] == rows[1]
+
+
+def test_bytes_of_parquet_that_are_no_text_are_held_back(spark: SparkSession, tmp_path: Path) -> None:
+    site = _site(tmp_path, {"tumour": "person_id,tumour_id,diagnosis_date,icd10\n"})
+    broken = pa.array([b"p1", b"p\xff\xfe2", b"p3"], pa.binary()).cast(pa.string(), safe=False)
+    person = {"person_id": broken, "sex": ["female"] * 3, "birth_date": ["1950-02-03"] * 3}
+    pq.write_table(pa.table(person), tmp_path / "person.parquet")
+    inputs = {**site.inputs, "person": RawInput(path=str(tmp_path / "person.parquet"), format="parquet")}
+    with _ingested(spark, site.model_copy(update={"inputs": inputs})) as done:
+        assert _reasons(done.quarantined["person"]) == {2: ["damaged_text"]}
+        assert done.conformed["person"].count() == 2
 
 
 def test_person_and_tumour_are_needed(tmp_path: Path) -> None:

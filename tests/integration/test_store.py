@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from jobs.errors import InputError, WarehouseLockedError
-from jobs.store import Commit, Lock, Store, _LocalFiles
+from jobs.store import Commit, Lock, Store, _LocalFiles, _newest_in
 from schemas import TABLES
 
 STEPS = TABLES["attrition"].struct()
@@ -34,6 +35,46 @@ def test_a_commit_carries_its_note_and_old_versions_stay(spark: SparkSession, tm
     with pytest.raises(InputError, match="version 9 is not there"):
         store.read("study", "attrition", 9)
     assert store.schemas() == ["study"]
+
+
+def test_the_newest_commit_is_the_one_that_the_engine_tells(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(spark, str(tmp_path))
+    one, more = ("conformed", "recurrence"), TABLES["recurrence"].struct()
+    rows = spark.createDataFrame(
+        [(f"p{n}", "t", None, "day", "local", "file", n, f"2024-0{1 + n % 2}-01") for n in range(6)], more
+    )
+    log = tmp_path / "conformed" / "recurrence" / "_delta_log"
+
+    def told() -> list[Commit]:
+        newest = store.newest(*one)
+        assert newest == _newest_in(log) == store.commits(*one)[0]
+        return [] if newest is None else [newest]
+
+    seen: list[Commit] = []
+    store.overwrite(*one, rows, {"fingerprint": "a"})
+    seen += told()
+    store.append(*one, rows.where("source_row = 1").withColumn("source_row", F.lit(9).cast("bigint")), {"x": 1})
+    seen += told()
+    store.remove(*one, rows.where("source_row = 3"), ["source_row"])
+    seen += told()
+    store.replace_delivery(*one, rows.where("delivery = '2024-01-01'"), "2024-01-01", {"fingerprint": "b"})
+    seen += told()
+    store.restore(*one, 0)
+    seen += told()
+    store.disown(*one)
+    seen += told()
+    assert [commit.version for commit in seen] == list(range(6))
+    assert [commit.note.get("fingerprint") for commit in seen] == ["a", None, None, "b", None, None]
+    assert [commit.rows for commit in seen][:2] == [6, 1]
+    # What the log itself does not say is asked of the engine.
+    assert _newest_in(tmp_path) is None
+    log.joinpath(f"{6:020}.json").write_text('{"commitInfo":')
+    assert _newest_in(log) is None
+    log.joinpath(f"{6:020}.json").unlink()
+    monkeypatch.setattr("jobs.store._newest_in", lambda log: None)
+    assert store.newest(*one) == seen[-1]
 
 
 def test_a_second_writer_is_refused_while_the_first_lives(spark: SparkSession, tmp_path: Path) -> None:
