@@ -161,29 +161,30 @@ def _ingest(run: Run) -> Iterator[Tables]:
             yield {**claims, **conformed, **quarantined, **counts}
         finally:
             if refused or len(run.outcomes["ingest"]) > len(judged):
-                written = {
-                    name: run.read(name).where(F.col("delivery") == run.delivery) if name in run.versions else frame
-                    for name, frame in {**quarantined, **counts}.items()
-                }
-                unknown = written["unknown_codes"].toPandas()
-                reasons = _reasons(written, held_back(now["ledger"]))
+
+                def as_written(name: str, frame: DataFrame) -> DataFrame:
+                    return run.read(name).where(F.col("delivery") == run.delivery) if name in run.versions else frame
+
+                frames = {name: quarantined[f"quarantine_{name}"] for name in held_back(now["ledger"])}
+                reasons = _reasons({name: as_written(f"quarantine_{name}", one) for name, one in frames.items()})
+                unknown = as_written("unknown_codes", done.unknown_codes).toPandas()
                 _quality_page(run, {**now, "unknown_codes": unknown, "quarantine_reasons": reasons}, before)
 
 
 def _judge(run: Run, now: Counts, quarantined: Tables, before: Before) -> dict[str, list[Judgement]]:
     """What the rules on a delivery as a whole say; reasons are counted only where they could be those of most rows."""
-    reasons = _reasons(quarantined, mostly_held_back(now["ledger"]))
+    reasons = _reasons({name: quarantined[f"quarantine_{name}"] for name in mostly_held_back(now["ledger"])})
     absent = {name: raw.absent for name, raw in run.site.inputs.items()}
     return judge_delivery({**now, "quarantine_reasons": reasons}, before[1] if before else None, absent)
 
 
-def _reasons(quarantined: Tables, raw_tables: Collection[str]) -> pd.DataFrame:
-    """How many rows of these raw tables are held back, by raw table and reason."""
+def _reasons(quarantined: Tables) -> pd.DataFrame:
+    """Rows held back by raw table and reason; `quarantined` by raw table."""
     import pandas as pd
 
     parts = [
-        quarantined[f"quarantine_{name}"].select(F.lit(name).alias("raw_table"), F.explode("reasons").alias("reason"))
-        for name in raw_tables
+        frame.select(F.lit(name).alias("raw_table"), F.explode("reasons").alias("reason"))
+        for name, frame in quarantined.items()
     ]
     if not parts:
         return pd.DataFrame(columns=["raw_table", "reason", "n"])

@@ -49,18 +49,20 @@ def _commit(version: int, note: str | None, metrics: Mapping[str, str] | None) -
     return Commit(version, json.loads(note or "{}"), int((metrics or {}).get("numOutputRows", 0)))
 
 
-def _newest_in(log: Path) -> Commit | None:
-    """The newest commit of a log on a file system, read as Delta's protocol lays it out: the engine would start a job
-    to tell it, for each table of each stage. None where it does not say, as where only a checkpoint is left."""
+def _commits_in(log: Path, limit: int | None) -> list[Commit] | None:
+    """The commits of a log on a file system, the newest first, read as Delta's protocol lays them out: the engine would
+    start a job to tell them. None where the log does not say, as where only a checkpoint is left."""
+    commits = []
     with suppress(OSError, ValueError):  # a folder that is exchanged just now, a commit that is no JSON
-        newest = max((file for file in log.glob("*.json") if COMMIT_FILE.fullmatch(file.name)), default=None)
-        if newest is None:
-            return None
-        with newest.open(encoding="utf-8") as actions:
-            for action in actions:
-                info = json.loads(action).get("commitInfo")
-                if info is not None:
-                    return _commit(int(newest.stem), info.get("userMetadata"), info.get("operationMetrics"))
+        files = sorted((file for file in log.glob("*.json") if COMMIT_FILE.fullmatch(file.name)), reverse=True)[:limit]
+        for file in files:
+            with file.open(encoding="utf-8") as actions:
+                told = (json.loads(action).get("commitInfo") for action in actions)
+                info = next((one for one in told if one is not None), None)
+            if info is None:
+                return None
+            commits.append(_commit(int(file.stem), info.get("userMetadata"), info.get("operationMetrics")))
+        return commits or None
     return None
 
 
@@ -83,10 +85,19 @@ class Store:
 
     def commits(self, schema: str, name: str, limit: int | None = None) -> list[Commit]:
         """The commits that are still in the log, the newest first; none where there is no such table."""
+        if not _is_remote(self.warehouse):
+            log = Path(self.warehouse, schema, name, "_delta_log")
+            if not log.is_dir():
+                return []
+            commits = _commits_in(log, limit)
+            if commits is not None:
+                return commits
+        return self._history(schema, name, limit)
+
+    def _history(self, schema: str, name: str, limit: int | None = None) -> list[Commit]:
+        """The same, told by the engine."""
         from pyspark.errors import AnalysisException
 
-        if not _is_remote(self.warehouse) and not Path(self.warehouse, schema, name, "_delta_log").is_dir():
-            return []
         few = f" LIMIT {limit}" if limit is not None else ""
         try:
             history = self.spark.sql(f"DESCRIBE HISTORY {self._address(schema, name)}{few}").collect()
@@ -96,10 +107,6 @@ class Store:
 
     def newest(self, schema: str, name: str) -> Commit | None:
         """The newest commit, or None where there is no such table."""
-        if not _is_remote(self.warehouse):
-            newest = _newest_in(Path(self.warehouse, schema, name, "_delta_log"))
-            if newest is not None:
-                return newest
         return next(iter(self.commits(schema, name, limit=1)), None)
 
     def is_whole(self, schema: str, name: str, version: int) -> bool:

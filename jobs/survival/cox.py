@@ -27,7 +27,7 @@ FLAT = 1e-10  # relative gain of log-likelihood below which it has come to rest
 NOTHING = 1e-9  # information that is none
 SINGULAR = 1e-8  # share of its information that a column has beyond the others
 VAGUE = 50.0  # a standard error of a log hazard ratio beyond which there is no estimate
-DEATHS_AT_A_TIME = 100_000
+DEATHS_AT_A_TIME = 100_000  # bounds the memory, whatever the number of people
 STILL_MOVING = 0.1  # a coefficient that takes such steps where the likelihood rests goes to infinity
 
 
@@ -74,13 +74,13 @@ class _Stratum:
         """The day of each death, and Efron's share: how much of the day's dead are no longer at risk. So many deaths
         at a time, for there may be as many as people."""
         ends = self.tied.cumsum()
+        begins = ends - self.tied
         for start in range(0, int(ends[-1]), at_a_time):
             stop = min(start + at_a_time, int(ends[-1]))
             first, last = np.searchsorted(ends, (start, stop - 1), side="right")
             of = np.arange(first, last + 1)
-            until, since = np.minimum(ends[of], stop), np.maximum(ends[of] - self.tied[of], start)
-            day_of = np.repeat(of, until - since)
-            place = np.arange(start, stop) - (ends - self.tied)[day_of]
+            day_of = np.repeat(of, np.minimum(ends[of], stop) - np.maximum(begins[of], start))
+            place = np.arange(start, stop) - begins[day_of]
             yield day_of, place / self.tied[day_of] if self.ties == "efron" else np.zeros(len(day_of))
 
 
@@ -191,12 +191,12 @@ def _sums(parts: list[_Stratum], x: Floats, beta: Floats) -> _Sums:
         s0, s1, s2 = part.at_risk @ risk, part.at_risk @ (risk[:, None] * x), part.at_risk @ (risk[:, None] * xx)
         d0, d1, d2 = part.deaths @ risk, part.deaths @ (risk[:, None] * x), part.deaths @ (risk[:, None] * xx)
         days = len(s0)
-        of_days = np.zeros((6, days))
+        tied = np.zeros((6, days))
         for day_of, share in part.each_death(DEATHS_AT_A_TIME):
             inverse = 1 / (s0[day_of] - share * d0[day_of])
             terms = (inverse, share * inverse, inverse**2, share * inverse**2, (share * inverse) ** 2, -np.log(inverse))
-            of_days += [np.bincount(day_of, term, days) for term in terms]
-        a, b, c, e, g, logarithm = part.weight * of_days
+            tied += [np.bincount(day_of, term, days) for term in terms]
+        a, b, c, e, g, logarithm = part.weight * tied
         died = part.deaths @ x
         log_likelihood += float((died @ beta).sum() - shift * part.deaths.sum() - logarithm.sum())
         of_day = died - (a[:, None] * s1 - b[:, None] * d1)

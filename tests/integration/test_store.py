@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from jobs.errors import InputError, WarehouseLockedError
-from jobs.store import Commit, Lock, Store, _LocalFiles, _newest_in
+from jobs.store import Commit, Lock, Store, _commits_in, _LocalFiles
 from schemas import TABLES
 
 STEPS = TABLES["attrition"].struct()
@@ -37,7 +37,7 @@ def test_a_commit_carries_its_note_and_old_versions_stay(spark: SparkSession, tm
     assert store.schemas() == ["study"]
 
 
-def test_the_newest_commit_is_the_one_that_the_engine_tells(
+def test_commits_are_those_that_the_engine_tells(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(spark, str(tmp_path))
@@ -49,7 +49,7 @@ def test_the_newest_commit_is_the_one_that_the_engine_tells(
 
     def told() -> list[Commit]:
         newest = store.newest(*one)
-        assert newest == _newest_in(log) == store.commits(*one)[0]
+        assert [newest] == _commits_in(log, 1) == store._history(*one, limit=1)
         return [] if newest is None else [newest]
 
     seen: list[Commit] = []
@@ -68,12 +68,15 @@ def test_the_newest_commit_is_the_one_that_the_engine_tells(
     assert [commit.version for commit in seen] == list(range(6))
     assert [commit.note.get("fingerprint") for commit in seen] == ["a", None, None, "b", None, None]
     assert [commit.rows for commit in seen][:2] == [6, 1]
+    assert seen[::-1] == store.commits(*one) == _commits_in(log, None) == store._history(*one)
     # What the log itself does not say is asked of the engine.
-    assert _newest_in(tmp_path) is None
-    log.joinpath(f"{6:020}.json").write_text('{"commitInfo":')
-    assert _newest_in(log) is None
+    assert _commits_in(tmp_path, 1) is None
+    for says_nothing in ('{"commitInfo":', '{"add":{}}\n'):
+        log.joinpath(f"{6:020}.json").write_text(says_nothing)
+        assert _commits_in(log, 1) is None
+        assert _commits_in(log, None) is None
     log.joinpath(f"{6:020}.json").unlink()
-    monkeypatch.setattr("jobs.store._newest_in", lambda log: None)
+    monkeypatch.setattr("jobs.store._commits_in", lambda log, limit: None)
     assert store.newest(*one) == seen[-1]
 
 

@@ -219,7 +219,7 @@ def test_weights_that_are_not_people_get_a_robust_error() -> None:
 
 
 def _crowd(people: int) -> pd.DataFrame:
-    """400 patterns of `people` each; on every day some of all die."""
+    """400 rows of `people` or more each: on every day some of both sexes die and some leave."""
     days, sexes, events = np.meshgrid(np.arange(1, 101), ["f", "m"], [0, 1], indexing="ij")
     rows = pd.DataFrame({"day": days.ravel(), "sex": sexes.ravel(), "event": events.ravel(), "entry_day": 0})
     return rows.assign(n=people + rows["day"] * (rows["sex"] == "m"))
