@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     explain.add_argument("--rule-set", default="primary", metavar="NAME", help="default: %(default)s")
     command("status", "what is up to date and what is not, and which deliveries can be read again")
+    command("optimize", "put every table into fewer, larger files, as after many small deliveries; no row changes")
     command("vacuum", "delete files of versions older than retention_days of the site file")
     gone = command("erase", "take people out of every table, for good, and prove it")
     gone.add_argument(
@@ -220,6 +221,13 @@ def _erase(arguments: argparse.Namespace) -> None:
     print("raw files and results are not touched; earlier versions of these tables are gone; run each study again")
 
 
+def _optimize(arguments: argparse.Namespace) -> None:
+    from jobs.pipeline import optimize_tables
+
+    for line in optimize_tables(_new_run(arguments, _load_site(arguments), NO_DELIVERY)):
+        print(line)
+
+
 def _vacuum(arguments: argparse.Namespace) -> None:
     from jobs.pipeline import vacuum_tables
 
@@ -235,7 +243,7 @@ def _status(arguments: argparse.Namespace) -> None:
         print(line)
 
 
-OF_SITE = {"status": _status, "vacuum": _vacuum, "erase": _erase}
+OF_SITE = {"status": _status, "optimize": _optimize, "vacuum": _vacuum, "erase": _erase}
 
 
 def _dispatch(arguments: argparse.Namespace) -> None:

@@ -51,11 +51,18 @@ def _within(frame: DataFrame, table: Table, *others: DataFrame) -> DataFrame:
 
 
 def settle(
-    store: Store, name: str, new: DataFrame, delivery: str, versions: Mapping[str, int], note: Mapping[str, Any]
+    store: Store,
+    name: str,
+    new: DataFrame,
+    delivery: str,
+    versions: Mapping[str, int],
+    note: Mapping[str, Any],
+    is_new: bool,
 ) -> dict[str, Commit]:
-    """Let `new`, all rows of one delivery, take the place of what that delivery said before.
+    """Let `new`, all rows of one delivery, take the place of what that delivery said before (`is_new`: nothing).
 
-    `versions`: of the table and of `superseded_<name>`, where they exist. Returns the commits of both.
+    `versions`: of the table and of `superseded_<name>`, where they exist. Returns the commits of both; none where the
+    delivery says nothing and never did.
     """
     table = CONFORMED[name]
     columns = table.column_names
@@ -66,8 +73,12 @@ def settle(
         if at in versions
     ]
     new = new.select(columns).persist(StorageLevel.MEMORY_AND_DISK)
+    if is_new and new.isEmpty():
+        new.unpersist()
+        return {}
     earlier = stored[0] if len(stored) == 1 else stored[0].unionByName(stored[1])
-    own = earlier.where(F.col("delivery") == delivery)
+    is_own = F.lit(False) if is_new else F.col("delivery") == delivery  # the engine leaves out what is false
+    own = earlier.where(is_own)
     marks = ["__statement", "__statement_2"]
     touched = new.select(*_statement(table)).union(own.select(*_statement(table))).distinct()
     affected = (
@@ -76,7 +87,7 @@ def settle(
         .join(touched, marks, "left_semi")
         .persist(StorageLevel.MEMORY_AND_DISK)
     )
-    said = affected.where(F.col("delivery") != delivery).unionByName(
+    said = affected.where(~is_own).unionByName(
         new.select("*", F.lit(None).cast("boolean").alias(HERE), *_statement(table))
     )
     # The second of two equal rows of one delivery is another dispensing, not the first one again.
@@ -89,7 +100,7 @@ def settle(
     )
     holds, here = F.col("__holds"), F.col(HERE)
     stands, lies = F.coalesce(here, F.lit(False)), F.coalesce(~here, F.lit(False))
-    before = affected.where(F.col("delivery") == delivery)
+    before = affected.where(is_own)
     try:
         identity = (*LINEAGE_NAMES, *(column for column in table.key if column not in LINEAGE_NAMES))
         superseded = settled.where(~holds & ~lies).select(columns)

@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from jobs.errors import ConfigurationError, InputError, TreatmentLinesError
 from jobs.manifest import fingerprint
-from jobs.store import CONFORMED_SCHEMA, Commit, Store, contract_of
+from jobs.store import CONFORMED_SCHEMA, HOLDS, Commit, Store, contract_of
 
 SUPPRESSIONS = "suppressions"
 MARKER = "ledger"
@@ -133,6 +133,7 @@ def _rewrite_marker(store: Store, renewed: Iterable[str]) -> None:
     if marker is None:
         return
     note: dict[str, Any] = json.loads(json.dumps(marker.note))
+    note.pop(HOLDS, None)
     note["fingerprint"] = _renewed_fingerprint(marker)
     for name in renewed:
         newest = store.newest(CONFORMED_SCHEMA, name)

@@ -58,6 +58,7 @@ class Run:
     rows: dict[str, int] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)  # stage -> warnings
     outcomes: dict[str, dict[str, list[RuleOutcome]]] = field(default_factory=dict)  # stage -> table -> rules
+    base: Commit | None = None  # of the marker of the tables that the run adds to
     latest: str = ""  # the last of the deliveries in the tables
 
     @cached_property
@@ -158,7 +159,9 @@ def _ingest(run: Run) -> Iterator[Tables]:
         refused = any(not one.outcome.passed for ones in judged.values() for one in ones)
         try:
             raise_if_refused(judged)
-            yield {**claims, **conformed, **quarantined, **counts}
+            held = {f"quarantine_{name}" for name in held_back(now["ledger"])}
+            changed = {name: frame for name, frame in quarantined.items() if name in held or not _stands(run, name)}
+            yield {**claims, **conformed, **changed, **counts}
         finally:
             if refused or len(run.outcomes["ingest"]) > len(judged):
 
@@ -210,7 +213,8 @@ def _delivery_before(run: Run) -> Before:
         earlier = [day for day in commit.note.get("deliveries", {}) if day < run.delivery]
         if not earlier or "profile" not in commit.note["tables"]:
             continue
-        versions = {"ledger": commit.version, "profile": commit.note["tables"]["profile"]}
+        profile = run.store.holding(CONFORMED_SCHEMA, "profile", commit.note["tables"]["profile"])
+        versions = {"ledger": commit.version, "profile": profile.version}
         if not all(run.store.is_whole(CONFORMED_SCHEMA, *one) for one in versions.items()):
             return None
         is_before = F.col("delivery") == max(earlier)
@@ -373,7 +377,7 @@ def _done(stage: Stage, run: Run, wanted: str) -> dict[str, Commit] | None:
     commits = {stage.marker: marker}
     for table, version in marker.note["tables"].items():
         commit = run.store.newest(run.schema(table), table)
-        if commit is None or commit.fingerprint != wanted or commit.version != version:
+        if commit is None or commit.fingerprint != wanted or commit.content != version:
             return None
         commits[table] = commit
     run.warnings[stage.name] = list(marker.note["warnings"])
@@ -393,16 +397,22 @@ def _known(run: Run, wanted: str) -> dict[str, Commit] | None:
         return None
     commit = next((one for one in holding if max(one.note["deliveries"]) == run.delivery), holding[0])
     commits = {marker: commit}
-    for table, version in commit.note["tables"].items():
-        if not run.store.is_whole(CONFORMED_SCHEMA, table, version):
+    for table in commit.note["tables"]:
+        commits[table] = _of_marker(run, commit, table)
+        if not run.store.is_whole(CONFORMED_SCHEMA, table, commits[table].version):
             raise InputError(
                 f"delivery {run.delivery}: its version of the tables is no longer kept (retention_days: "
                 f"{run.site.retention_days}); run the newest delivery, or ingest this one into another warehouse"
             )
-        commits[table] = Commit(version, {"fingerprint": commit.fingerprint}, commit.note["rows"][table])
     run.warnings["ingest"] = list(commit.note["warnings"])
     run.latest = max(commit.note["deliveries"])
     return commits
+
+
+def _of_marker(run: Run, marker: Commit, table: str) -> Commit:
+    """A table as it was when the marker of the ingest was written."""
+    held = run.store.holding(CONFORMED_SCHEMA, table, marker.note["tables"][table])
+    return Commit(held.version, held.note, marker.note["rows"][table])
 
 
 def _gate(table: str, run: Run) -> list[RuleOutcome]:
@@ -443,12 +453,22 @@ def _base(stage: Stage, run: Run) -> Commit | None:
         base = next((commit for commit in run.store.commits(schema, stage.marker) if "tables" in commit.note), None)
         if base is None:
             return None
-        run.store.restore(schema, stage.marker, base.version)
+        run.store.restore(schema, stage.marker, base)
     for table, version in base.note["tables"].items():
         newest = run.store.newest(schema, table)
-        if newest is None or newest.version != version:
-            run.store.restore(schema, table, version)
+        if newest is None or newest.content != version:
+            run.store.restore(schema, table, _of_marker(run, base, table))
     return base
+
+
+def _is_new(run: Run, base: Commit) -> bool:
+    """Whether the tables hold nothing of the run's delivery yet."""
+    return run.delivery not in base.note["deliveries"]
+
+
+def _stands(run: Run, table: str) -> bool:
+    """Whether the run adds to a table that is there and holds nothing of its delivery yet: without rows it stays."""
+    return run.base is not None and table in run.base.note["tables"] and _is_new(run, run.base)
 
 
 def _write(
@@ -456,10 +476,10 @@ def _write(
 ) -> dict[str, Commit]:
     """Write one table of a stage: all of it, or one delivery of it."""
     schema, before = run.schema(table), {} if base is None else base.note["tables"]
-    if table == stage.marker and base is not None:
-        return {table: run.store.replace_delivery(schema, table, frame, run.delivery, note)}
-    if table not in before or table in ("person", "life_table"):
+    if base is None or table not in (*before, stage.marker) or table in ("person", "life_table"):
         return {table: run.store.overwrite(schema, table, frame, note)}
+    if table not in SETTLED and _is_new(run, base):
+        return {table: run.store.append(schema, table, frame, note)}
     if table not in SETTLED:
         return {table: run.store.replace_delivery(schema, table, frame, run.delivery, note)}
     versions = {}
@@ -467,14 +487,14 @@ def _write(
         newest = run.store.newest(schema, name) if name in before else None
         if newest is not None:
             versions[name] = newest.version
-    return settle(run.store, table, frame, run.delivery, versions, note)
+    return settle(run.store, table, frame, run.delivery, versions, note, _is_new(run, base))
 
 
 def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> dict[str, Commit]:
     """Write the stage's tables side by side, then judge them, then write the marker."""
     wanted = fingerprint(made_of)
     note: dict[str, Any] = {"fingerprint": wanted, **stage.stamp(run)}
-    base = _base(stage, run)
+    run.base = base = _base(stage, run)
     if base is not None:
         run.latest = max(run.delivery, *base.note["deliveries"])
 
@@ -495,16 +515,16 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
         written += pool.map(lambda name: write(name, more[name], note), more)
         commits = {name: commit for one in written for name, commit in one.items()}
         gated = list(filter(_has_gate, commits))
+        if base is not None:
+            for table in set(base.note["tables"]) - set(commits):
+                commits[table] = _of_marker(run, base, table)
+                run.use(table, commits[table])  # a rule of another table may look into it
         judged = dict(zip(gated, pool.map(lambda name: _gate(name, run), gated), strict=True))
         run.outcomes[stage.name] = {**run.outcomes.get(stage.name, {}), **judged}
         for name, outcomes in judged.items():
             raise_if_critical(name, outcomes)
         warnings = [warning for name, outcomes in judged.items() for warning in _warnings(name, outcomes)]
-        versions = {name: commit.version for name, commit in commits.items()}
-        if base is not None:
-            for table in set(base.note["tables"]) - set(versions):
-                versions[table] = base.note["tables"][table]
-                commits[table] = Commit(versions[table], {"fingerprint": wanted}, base.note["rows"][table])
+        versions = {name: commit.content for name, commit in commits.items()}
         marker_note = {**note, **made_of, "tables": versions, "warnings": warnings}
         if stage.name == "ingest":
             earlier = {} if base is None else base.note["deliveries"]
@@ -713,13 +733,26 @@ def erase_people(run: Run, identifiers: Collection[str]) -> Erasure:
         return erase(run.store, [pseudonym_of(one, key) for one in identifiers], lock.ensure_held)
 
 
-def vacuum_tables(run: Run) -> Iterator[str]:
-    """Delete the files of versions older than the site's retention; one line per table."""
+def _each_table(run: Run) -> Iterator[tuple[str, str]]:
+    """Schema and name of every table of the warehouse, while its lock is held."""
     with Lock(run.spark, run.site.warehouse) as lock:
         for schema in run.store.schemas():
             for name in run.store.tables(schema):
                 lock.ensure_held()
-                yield f"{schema}.{name}: {run.store.vacuum(schema, name):,} files deleted"
+                yield schema, name
+
+
+def optimize_tables(run: Run) -> Iterator[str]:
+    """Put the newest version of every table into fewer files; one line per table."""
+    for schema, name in _each_table(run):
+        before, after = run.store.optimize(schema, name)
+        yield f"{schema}.{name}: {before:,} files, {after:,} now"
+
+
+def vacuum_tables(run: Run) -> Iterator[str]:
+    """Delete the files of versions older than the site's retention; one line per table."""
+    for schema, name in _each_table(run):
+        yield f"{schema}.{name}: {run.store.vacuum(schema, name):,} files deleted"
 
 
 def status_lines(run: Run) -> Iterator[str]:
@@ -754,7 +787,8 @@ def _deliveries(run: Run) -> Iterator[str]:
         if last is None:
             yield f"delivery {day}: in the tables, not to be read alone"
             continue
-        whole = all(run.store.is_whole(CONFORMED_SCHEMA, *table) for table in last.note["tables"].items())
+        held = {name: _of_marker(run, last, name).version for name in last.note["tables"]}
+        whole = all(run.store.is_whole(CONFORMED_SCHEMA, *table) for table in held.items())
         yield f"delivery {day}: {'can be run' if whole else 'its version of the tables is no longer kept'}"
 
 

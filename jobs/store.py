@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CONFORMED_SCHEMA = "conformed"
 COMMIT_FILE = re.compile(r"\d{20}\.json")
+USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
+HOLDS = "holds"  # in the note of a commit that brings no new rows: whose it holds, a version, and how many
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Commit:
     rows: int
 
     @property
+    def content(self) -> int:
+        """The version that first had these rows; an older one where this commit brought back or moved them."""
+        return int(self.note.get(HOLDS, {}).get("version", self.version))
+
+    @property
     def fingerprint(self) -> str | None:
         """The fingerprint of the stage that wrote it; None where the newest commit is no stage's."""
         value = self.note.get("fingerprint")
@@ -42,11 +49,13 @@ class Commit:
     @property
     def identity(self) -> str:
         """The version and what made it: after a warehouse was made anew or restored, the same version is another."""
-        return f"{self.version}@{(self.fingerprint or 'nothing')[:16]}"
+        return f"{self.content}@{(self.fingerprint or 'nothing')[:16]}"
 
 
-def _commit(version: int, note: str | None, metrics: Mapping[str, str] | None) -> Commit:
-    return Commit(version, json.loads(note or "{}"), int((metrics or {}).get("numOutputRows", 0)))
+def _commit(version: int, text: str | None, metrics: Mapping[str, str] | None) -> Commit:
+    note = json.loads(text or "{}")
+    rows = note[HOLDS]["rows"] if HOLDS in note else (metrics or {}).get("numOutputRows", 0)
+    return Commit(version, note, int(rows))
 
 
 def _commits_in(log: Path, limit: int | None) -> list[Commit] | None:
@@ -108,6 +117,11 @@ class Store:
     def newest(self, schema: str, name: str) -> Commit | None:
         """The newest commit, or None where there is no such table."""
         return next(iter(self.commits(schema, name, limit=1)), None)
+
+    def holding(self, schema: str, name: str, version: int) -> Commit:
+        """The commit to read for the rows of a version: a later one that moved or brought them back, else its own."""
+        holding = (one for one in self.commits(schema, name) if one.content == version)
+        return next(holding, Commit(version, {}, 0))
 
     def is_whole(self, schema: str, name: str, version: int) -> bool:
         """Whether every file of that version is still there; local warehouses only, elsewhere a missing version."""
@@ -209,6 +223,16 @@ class Store:
         folders = Path(self.warehouse, schema).glob("*")
         return sorted(path.name for path in folders if path.name[0] != "." and (path / "_delta_log").is_dir())
 
+    def optimize(self, schema: str, name: str) -> tuple[int, int]:
+        """Put the newest rows into fewer files, and rows that were taken out of files out of them for good, in a commit
+        that says which version it holds; how many files there were and are."""
+        newest = self.newest(schema, name)
+        if newest is None:
+            raise InputError(f"table {schema}.{name} has no commit that can be read; restore the warehouse")
+        told = self._with_rows_of(newest, f"OPTIMIZE {self._address(schema, name)}").collect()[0]["metrics"]
+        before = int(told["totalConsideredFiles"])
+        return before, before - int(told["numFilesRemoved"]) + int(told["numFilesAdded"])
+
     def vacuum(self, schema: str, name: str) -> int:
         """Delete files that no version within the retention needs; how many data files there are fewer."""
         address = self._address(schema, name)
@@ -227,9 +251,18 @@ class Store:
     def _data_files(self, schema: str, name: str) -> int:
         return sum(1 for _ in Path(self.warehouse, schema, name).rglob("*.parquet"))
 
-    def restore(self, schema: str, name: str, version: int) -> None:
-        """Make the table what it was at `version`, by a new commit."""
-        self.spark.sql(f"RESTORE TABLE {self._address(schema, name)} TO VERSION AS OF {version}")
+    def restore(self, schema: str, name: str, commit: Commit) -> None:
+        """Make the table what it was at a commit, by a new one."""
+        self._with_rows_of(commit, f"RESTORE TABLE {self._address(schema, name)} TO VERSION AS OF {commit.version}")
+
+    def _with_rows_of(self, commit: Commit, statement: str) -> DataFrame:
+        """Run a statement whose own commit has the rows and the note of another one, and let it say so."""
+        note = {**commit.note, HOLDS: {"version": commit.content, "rows": commit.rows}}
+        self.spark.conf.set(USER_METADATA, json.dumps(note, sort_keys=True))
+        try:
+            return self.spark.sql(statement)
+        finally:
+            self.spark.conf.unset(USER_METADATA)
 
     def schemas(self) -> list[str]:
         """The schemas of the warehouse, sorted; on an object store only the conformed one is known."""

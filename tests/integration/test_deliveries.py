@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import random
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
+import jobs.pipeline
 from jobs.cli import main
+from jobs.gate import RuleOutcome
 from jobs.identity import pseudonym_of
 from jobs.store import CONFORMED_SCHEMA, Store
 
@@ -197,6 +200,35 @@ def test_an_earlier_delivery_gives_its_results_again(in_order: Warehouse) -> Non
     assert {file.name: file.read_bytes() for file in sorted((out / "results").glob("*.csv"))} == before
 
 
+def test_fewer_files_hold_the_same_rows(in_order: Warehouse, capsys: pytest.CaptureFixture[str]) -> None:
+    site = ["--site", str(in_order.site), "--delivery", DAYS[2]]
+    assert in_order.call("run", DAYS[2]) == 0
+    before, rows = in_order.versions(), _comparable(in_order.tables())
+    capsys.readouterr()
+    assert main(["optimize", *site[:2]]) == 0
+    told = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
+    assert re.fullmatch(r"[3-9] files, 1 now", told["conformed.dispensing"])
+    after = in_order.versions()
+    assert {name for name in after if after[name] != before[name]} >= {"dispensing", "hospital_drug", "ledger"}
+    assert main(["optimize", *site[:2]]) == 0
+    assert in_order.versions() == after
+    assert _comparable(in_order.tables()) == rows
+    # It counts for no stage as a change, and every delivery can be run as before, also when the many files are gone.
+    for days_kept, others in ((30, "can be run"), (0, "its version of the tables is no longer kept")):
+        assert main(["vacuum", *site, "--set", f"site.retention_days={days_kept}"]) == 0
+        capsys.readouterr()
+        assert in_order.call("run", DAYS[2]) == 0
+        stages = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+        assert len(stages) == 7
+        assert all(line.endswith("unchanged") for line in stages)
+        assert main(["status", *site]) == 0
+        status = capsys.readouterr().out.splitlines()
+        assert f"delivery {DAYS[2]}: can be run" in status
+        assert f"delivery {DAYS[0]}: {others}" in status
+        assert "to be run again" not in "".join(status)
+    assert in_order.versions() == after
+
+
 def test_a_corrected_delivery_replaces_its_rows(spark: SparkSession, folder: Path, in_order: Warehouse) -> None:
     corrected = _drawn(17)
     _write(folder, DAYS[1], corrected)
@@ -223,6 +255,27 @@ def test_a_delivery_that_fails_its_gate_leaves_nothing(
     _write(folder, day, {name: [] for name in COLUMNS})
     assert in_order.call("ingest", day) == 0
     assert _comparable(in_order.tables()) == before
+
+
+def test_a_table_that_a_delivery_says_nothing_of_stays_and_rules_look_into_it(
+    folder: Path, in_order: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day, before, tumours = "2023-06-30", in_order.versions(), {}
+    gate = jobs.pipeline._gate
+
+    def looking(table: str, run: jobs.pipeline.Run) -> list[RuleOutcome]:
+        tumours[table] = run.versions.get("tumour")
+        return gate(table, run)
+
+    monkeypatch.setattr(jobs.pipeline, "_gate", looking)
+    _write(folder, day, {**_drawn(3), "tumour": []})
+    assert in_order.call("ingest", day) == 0
+    after = in_order.versions()
+    assert after["tumour"] == before["tumour"]
+    assert after["dispensing"] > before["dispensing"]
+    assert tumours == dict.fromkeys(("person", "dispensing", "hospital_drug"), after["tumour"])
+    assert in_order.call("ingest", day) == 0
+    assert in_order.versions() == after
 
 
 def test_every_delivery_needs_files_of_its_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,12 +61,14 @@ def test_commits_are_those_that_the_engine_tells(
     seen += told()
     store.replace_delivery(*one, rows.where("delivery = '2024-01-01'"), "2024-01-01", {"fingerprint": "b"})
     seen += told()
-    store.restore(*one, 0)
+    store.restore(*one, seen[0])
     seen += told()
     store.disown(*one)
     seen += told()
     assert [commit.version for commit in seen] == list(range(6))
-    assert [commit.note.get("fingerprint") for commit in seen] == ["a", None, None, "b", None, None]
+    assert [commit.note.get("fingerprint") for commit in seen] == ["a", None, None, "b", "a", None]
+    assert [commit.content for commit in seen] == [0, 1, 2, 3, 0, 5]
+    assert (store.holding(*one, 0), store.holding(*one, 3), seen[4].rows) == (seen[4], seen[3], 6)
     assert [commit.rows for commit in seen][:2] == [6, 1]
     assert seen[::-1] == store.commits(*one) == _commits_in(log, None) == store._history(*one)
     # What the log itself does not say is asked of the engine.
