@@ -746,7 +746,7 @@ def optimize_tables(run: Run) -> Iterator[str]:
     """Put the newest version of every table into fewer files; one line per table."""
     for schema, name in _each_table(run):
         before, after = run.store.optimize(schema, name)
-        yield f"{schema}.{name}: {before:,} files, {after:,} now"
+        yield f"{schema}.{name}: {before:,} {'file' if before == 1 else 'files'}, {after:,} now"
 
 
 def vacuum_tables(run: Run) -> Iterator[str]:
