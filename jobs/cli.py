@@ -221,17 +221,11 @@ def _erase(arguments: argparse.Namespace) -> None:
     print("raw files and results are not touched; earlier versions of these tables are gone; run each study again")
 
 
-def _optimize(arguments: argparse.Namespace) -> None:
-    from jobs.pipeline import optimize_tables
+def _upkeep(arguments: argparse.Namespace) -> None:
+    from jobs.pipeline import optimize_tables, vacuum_tables
 
-    for line in optimize_tables(_new_run(arguments, _load_site(arguments), NO_DELIVERY)):
-        print(line)
-
-
-def _vacuum(arguments: argparse.Namespace) -> None:
-    from jobs.pipeline import vacuum_tables
-
-    for line in vacuum_tables(_new_run(arguments, _load_site(arguments), NO_DELIVERY)):
+    tend = {"optimize": optimize_tables, "vacuum": vacuum_tables}[arguments.command]
+    for line in tend(_new_run(arguments, _load_site(arguments), NO_DELIVERY)):
         print(line)
 
 
@@ -243,7 +237,7 @@ def _status(arguments: argparse.Namespace) -> None:
         print(line)
 
 
-OF_SITE = {"status": _status, "optimize": _optimize, "vacuum": _vacuum, "erase": _erase}
+OF_SITE = {"status": _status, "optimize": _upkeep, "vacuum": _upkeep, "erase": _erase}
 
 
 def _dispatch(arguments: argparse.Namespace) -> None:

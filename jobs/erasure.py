@@ -17,9 +17,9 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.errors import ConfigurationError, InputError, TreatmentLinesError
+from jobs.errors import ConfigurationError, TreatmentLinesError
 from jobs.manifest import fingerprint
-from jobs.store import CONFORMED_SCHEMA, HOLDS, Commit, Store, contract_of
+from jobs.store import CONFORMED_SCHEMA, Commit, Store, contract_of
 
 SUPPRESSIONS = "suppressions"
 MARKER = "ledger"
@@ -107,9 +107,7 @@ def _renewed_fingerprint(commit: Commit) -> str:
 
 def _renew(store: Store, schema: str, name: str, people: DataFrame) -> None:
     """The newest rows without the people, in a fresh folder with a fresh log, in the place of the old one."""
-    newest = store.newest(schema, name)
-    if newest is None:
-        raise InputError(f"table {schema}.{name} has no commit that can be read; restore the warehouse")
+    newest = store.existing(schema, name)
     kept = store.read(schema, name, newest.version).join(F.broadcast(people), "person_id", "left_anti")
     # Derived tables get no fingerprint: they are to be run again.
     note = {key: value for key, value in newest.note.items() if key == "key"}
@@ -133,7 +131,6 @@ def _rewrite_marker(store: Store, renewed: Iterable[str]) -> None:
     if marker is None:
         return
     note: dict[str, Any] = json.loads(json.dumps(marker.note))
-    note.pop(HOLDS, None)
     note["fingerprint"] = _renewed_fingerprint(marker)
     for name in renewed:
         newest = store.newest(CONFORMED_SCHEMA, name)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,6 +91,16 @@ class Run:
             raise ConfigurationError("this stage needs a study; name it with --study")
         return self.study
 
+    @property
+    def tables_before(self) -> Mapping[str, int]:
+        """Table -> version of the tables that the run adds to."""
+        return {} if self.base is None else self.base.note["tables"]
+
+    @property
+    def adds_new_delivery(self) -> bool:
+        """Whether the run adds to tables that hold nothing of its delivery yet."""
+        return self.base is not None and self.delivery not in self.base.note["deliveries"]
+
     def schema(self, table: str) -> str:
         """The schema (folder of the warehouse) that owns a table."""
         of_site = table in (*CONFORMED, *SITE) and table != "runs"
@@ -157,10 +167,11 @@ def _ingest(run: Run) -> Iterator[Tables]:
         judged = _judge(run, now, quarantined, before)
         run.outcomes["ingest"] = {name: [one.outcome for one in ones] for name, ones in judged.items()}
         refused = any(not one.outcome.passed for ones in judged.values() for one in ones)
+        held = {f"quarantine_{name}": name for name in held_back(now["ledger"])}
+        stay = run.tables_before if run.adds_new_delivery else {}
         try:
             raise_if_refused(judged)
-            held = {f"quarantine_{name}" for name in held_back(now["ledger"])}
-            changed = {name: frame for name, frame in quarantined.items() if name in held or not _stands(run, name)}
+            changed = {table: frame for table, frame in quarantined.items() if table in held or table not in stay}
             yield {**claims, **conformed, **changed, **counts}
         finally:
             if refused or len(run.outcomes["ingest"]) > len(judged):
@@ -168,8 +179,7 @@ def _ingest(run: Run) -> Iterator[Tables]:
                 def as_written(name: str, frame: DataFrame) -> DataFrame:
                     return run.read(name).where(F.col("delivery") == run.delivery) if name in run.versions else frame
 
-                frames = {name: quarantined[f"quarantine_{name}"] for name in held_back(now["ledger"])}
-                reasons = _reasons({name: as_written(f"quarantine_{name}", one) for name, one in frames.items()})
+                reasons = _reasons({name: as_written(table, quarantined[table]) for table, name in held.items()})
                 unknown = as_written("unknown_codes", done.unknown_codes).toPandas()
                 _quality_page(run, {**now, "unknown_codes": unknown, "quarantine_reasons": reasons}, before)
 
@@ -213,8 +223,7 @@ def _delivery_before(run: Run) -> Before:
         earlier = [day for day in commit.note.get("deliveries", {}) if day < run.delivery]
         if not earlier or "profile" not in commit.note["tables"]:
             continue
-        profile = run.store.holding(CONFORMED_SCHEMA, "profile", commit.note["tables"]["profile"])
-        versions = {"ledger": commit.version, "profile": profile.version}
+        versions = {"ledger": commit.version, "profile": _of_marker(run, commit, "profile").version}
         if not all(run.store.is_whole(CONFORMED_SCHEMA, *one) for one in versions.items()):
             return None
         is_before = F.col("delivery") == max(earlier)
@@ -412,7 +421,7 @@ def _known(run: Run, wanted: str) -> dict[str, Commit] | None:
 def _of_marker(run: Run, marker: Commit, table: str) -> Commit:
     """A table as it was when the marker of the ingest was written."""
     held = run.store.holding(CONFORMED_SCHEMA, table, marker.note["tables"][table])
-    return Commit(held.version, held.note, marker.note["rows"][table])
+    return replace(held, rows=marker.note["rows"][table])
 
 
 def _gate(table: str, run: Run) -> list[RuleOutcome]:
@@ -461,33 +470,21 @@ def _base(stage: Stage, run: Run) -> Commit | None:
     return base
 
 
-def _is_new(run: Run, base: Commit) -> bool:
-    """Whether the tables hold nothing of the run's delivery yet."""
-    return run.delivery not in base.note["deliveries"]
-
-
-def _stands(run: Run, table: str) -> bool:
-    """Whether the run adds to a table that is there and holds nothing of its delivery yet: without rows it stays."""
-    return run.base is not None and table in run.base.note["tables"] and _is_new(run, run.base)
-
-
-def _write(
-    stage: Stage, run: Run, table: str, frame: DataFrame, note: Mapping[str, Any], base: Commit | None
-) -> dict[str, Commit]:
+def _write(stage: Stage, run: Run, table: str, frame: DataFrame, note: Mapping[str, Any]) -> dict[str, Commit]:
     """Write one table of a stage: all of it, or one delivery of it."""
-    schema, before = run.schema(table), {} if base is None else base.note["tables"]
-    if base is None or table not in (*before, stage.marker) or table in ("person", "life_table"):
+    schema, before = run.schema(table), run.tables_before
+    if run.base is None or table not in (*before, stage.marker) or table in ("person", "life_table"):
         return {table: run.store.overwrite(schema, table, frame, note)}
-    if table not in SETTLED and _is_new(run, base):
-        return {table: run.store.append(schema, table, frame, note)}
     if table not in SETTLED:
+        if run.adds_new_delivery:
+            return {table: run.store.append(schema, table, frame, note)}
         return {table: run.store.replace_delivery(schema, table, frame, run.delivery, note)}
     versions = {}
     for name in (table, SUPERSEDED + table):
         newest = run.store.newest(schema, name) if name in before else None
         if newest is not None:
             versions[name] = newest.version
-    return settle(run.store, table, frame, run.delivery, versions, note, _is_new(run, base))
+    return settle(run.store, table, frame, run.delivery, versions, note, run.adds_new_delivery)
 
 
 def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> dict[str, Commit]:
@@ -500,10 +497,10 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
 
     def write(table: str, frame: DataFrame, note: Mapping[str, Any]) -> dict[str, Commit]:
         lock.ensure_held()
-        commits = _write(stage, run, table, frame, note, base)
+        commits = _write(stage, run, table, frame, note)
         for name, commit in commits.items():
             rows = commit.rows if base is None else run.store.count(run.schema(name), name, commit.version)
-            commits[name] = Commit(commit.version, commit.note, rows)
+            commits[name] = replace(commit, rows=rows)
             run.use(name, commits[name])
         return commits
 
@@ -787,8 +784,8 @@ def _deliveries(run: Run) -> Iterator[str]:
         if last is None:
             yield f"delivery {day}: in the tables, not to be read alone"
             continue
-        held = {name: _of_marker(run, last, name).version for name in last.note["tables"]}
-        whole = all(run.store.is_whole(CONFORMED_SCHEMA, *table) for table in held.items())
+        versions = {name: _of_marker(run, last, name).version for name in last.note["tables"]}
+        whole = all(run.store.is_whole(CONFORMED_SCHEMA, *table) for table in versions.items())
         yield f"delivery {day}: {'can be run' if whole else 'its version of the tables is no longer kept'}"
 
 

@@ -63,8 +63,8 @@ LOCAL = {
 }
 
 
-# Java compiles a method for good after it ran so often: four times its defaults, or compiling takes longer than running
-# the many short steps. (Measured on 1.2 million rows: 38 s instead of 46.)
+# Java's best compiler takes a method after it ran so often: four times the defaults, or compiling takes longer than
+# running the many short steps. (Measured on 1.2 million rows: 38 s instead of 46.)
 COMPILER = (
     "-XX:Tier4InvocationThreshold=20000 -XX:Tier4MinInvocationThreshold=2400 -XX:Tier4CompileThreshold=60000 "
     "-XX:Tier4BackEdgeThreshold=160000 -XX:ReservedCodeCacheSize=512m"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CONFORMED_SCHEMA = "conformed"
 COMMIT_FILE = re.compile(r"\d{20}\.json")
 USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
-HOLDS = "holds"  # in the note of a commit that brings no new rows: whose it holds, a version, and how many
+HOLDS = "holds"  # beside the note of a commit that brings no new rows: the version whose rows it has, and how many
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,12 @@ class Commit:
     version: int
     note: Mapping[str, Any]
     rows: int
+    holds: int | None = None  # an older version, where this commit only moved or brought back its rows
 
     @property
     def content(self) -> int:
-        """The version that first had these rows; an older one where this commit brought back or moved them."""
-        return int(self.note.get(HOLDS, {}).get("version", self.version))
+        """The version that first had these rows."""
+        return self.version if self.holds is None else self.holds
 
     @property
     def fingerprint(self) -> str | None:
@@ -54,8 +55,9 @@ class Commit:
 
 def _commit(version: int, text: str | None, metrics: Mapping[str, str] | None) -> Commit:
     note = json.loads(text or "{}")
-    rows = note[HOLDS]["rows"] if HOLDS in note else (metrics or {}).get("numOutputRows", 0)
-    return Commit(version, note, int(rows))
+    held = note.pop(HOLDS, {})
+    rows = int(held.get("rows", (metrics or {}).get("numOutputRows", 0)))
+    return Commit(version, note, rows, held.get("version"))
 
 
 def _commits_in(log: Path, limit: int | None) -> list[Commit] | None:
@@ -117,6 +119,13 @@ class Store:
     def newest(self, schema: str, name: str) -> Commit | None:
         """The newest commit, or None where there is no such table."""
         return next(iter(self.commits(schema, name, limit=1)), None)
+
+    def existing(self, schema: str, name: str) -> Commit:
+        """The newest commit of a table that is there; InputError where its log cannot be read."""
+        newest = self.newest(schema, name)
+        if newest is None:
+            raise InputError(f"table {schema}.{name} has no commit that can be read; restore the warehouse")
+        return newest
 
     def holding(self, schema: str, name: str, version: int) -> Commit:
         """The commit to read for the rows of a version: a later one that moved or brought them back, else its own."""
@@ -226,10 +235,8 @@ class Store:
     def optimize(self, schema: str, name: str) -> tuple[int, int]:
         """Put the newest rows into fewer files, and rows that were taken out of files out of them for good, in a commit
         that says which version it holds; how many files there were and are."""
-        newest = self.newest(schema, name)
-        if newest is None:
-            raise InputError(f"table {schema}.{name} has no commit that can be read; restore the warehouse")
-        told = self._with_rows_of(newest, f"OPTIMIZE {self._address(schema, name)}").collect()[0]["metrics"]
+        outcome = self._with_rows_of(self.existing(schema, name), f"OPTIMIZE {self._address(schema, name)}")
+        told = outcome.collect()[0]["metrics"]
         before = int(told["totalConsideredFiles"])
         return before, before - int(told["numFilesRemoved"]) + int(told["numFilesAdded"])
 
