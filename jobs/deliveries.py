@@ -6,7 +6,8 @@ delivery's. What it supersedes stays in `superseded_<table>`, so that any delive
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import datetime
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, Window
@@ -40,14 +41,19 @@ def _statement(table: Table) -> list[Column]:
     return [F.xxhash64(*columns).alias("__statement"), F.hash(*columns).alias("__statement_2")]
 
 
-def _within(frame: DataFrame, table: Table, *others: DataFrame) -> DataFrame:
-    """The rows of `frame` from the first to the last day of the others."""
+def _extent(table: Table, *frames: DataFrame) -> tuple[int, list[datetime.date]]:
+    """The number of rows, and the first and last day of each frame (none for a table without a date)."""
+    date = DATES.get(table.name)
+    wanted = [F.count("*"), *([] if date is None else [F.min(date), F.max(date)])]
+    told = [frame.agg(*wanted).collect()[0] for frame in frames]
+    return sum(one[0] for one in told), [day for one in told for day in one[1:] if day is not None]
+
+
+def _within(frame: DataFrame, table: Table, days: Collection[datetime.date]) -> DataFrame:
+    """The rows of `frame` from the first to the last of the days."""
     if table.name not in DATES:
         return frame
-    date = DATES[table.name]
-    spans = [other.agg(F.min(date), F.max(date)).collect()[0] for other in others]
-    days = [day for span in spans for day in span if day is not None]
-    return frame.where(F.col(date).between(F.lit(min(days)), F.lit(max(days)))) if days else frame.limit(0)
+    return frame.where(F.col(DATES[table.name]).between(F.lit(min(days)), F.lit(max(days)))) if days else frame.limit(0)
 
 
 def settle(
@@ -72,17 +78,18 @@ def settle(
         for here, at in places.items()
         if at in versions
     ]
-    new = new.select(columns).persist(StorageLevel.MEMORY_AND_DISK)
-    if is_new and new.isEmpty():
-        new.unpersist()
-        return {}
     earlier = stored[0] if len(stored) == 1 else stored[0].unionByName(stored[1])
     is_own = F.lit(False) if is_new else F.col("delivery") == delivery  # the engine leaves out what is false
     own = earlier.where(is_own)
+    new = new.select(columns).persist(StorageLevel.MEMORY_AND_DISK)
+    rows, days = _extent(table, new) if is_new else _extent(table, new, own)
+    if is_new and not rows:
+        new.unpersist()
+        return {}
     marks = ["__statement", "__statement_2"]
     touched = new.select(*_statement(table)).union(own.select(*_statement(table))).distinct()
     affected = (
-        _within(earlier, table, new, own)
+        _within(earlier, table, days)
         .select("*", *_statement(table))
         .join(touched, marks, "left_semi")
         .persist(StorageLevel.MEMORY_AND_DISK)
@@ -102,13 +109,15 @@ def settle(
     stands, lies = F.coalesce(here, F.lit(False)), F.coalesce(~here, F.lit(False))
     before = affected.where(is_own)
     try:
+        if is_new and affected.isEmpty():
+            return {name: store.append(CONFORMED_SCHEMA, name, new, note)}
         identity = (*LINEAGE_NAMES, *(column for column in table.key if column not in LINEAGE_NAMES))
         superseded = settled.where(~holds & ~lies).select(columns)
         commits = {}
         gone = before.where(here).select(columns).unionByName(settled.where(stands & ~holds).select(columns))
         store.remove(CONFORMED_SCHEMA, name, gone, identity)
         back = before.where(~here).select(columns).unionByName(settled.where(lies & holds).select(columns))
-        added = settled.where(holds & ~stands).select(columns)
+        added = settled.where(holds & ~stands).select(columns).sortWithinPartitions("person_id")
         commits[name] = store.append(CONFORMED_SCHEMA, name, added, note)
         lies_there = SUPERSEDED + name
         if lies_there in versions:

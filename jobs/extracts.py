@@ -305,10 +305,10 @@ def size_of(extract: Extract) -> int:
     return sum(Path(file).stat().st_size * (PACKED if file.endswith((".gz", ".parquet")) else 1) for file in files)
 
 
-def read_extract(spark: SparkSession, extract: Extract, delivery: str) -> DataFrame:
+def read_extract(spark: SparkSession, extract: Extract) -> DataFrame:
     """The raw rows: every column of the adapter as trimmed text (empty is NULL), absent optional ones as NULL,
-    `__corrupt` (boolean), `__beside` (what columns that the adapter ignores hold), source_file, delivery, and the place
-    in the file: `__block` (first byte of the split) and `__position`, which grows with the rows of a split.
+    `__corrupt` (boolean), `__beside` (what columns that the adapter ignores hold), source_file, and the place in the
+    file: `__block` (first byte of the split) and `__position`, which grows with the rows of a split.
 
     To number the rows of a file, the rows of each split before must have been counted: see `with_source_row`.
     """
@@ -333,10 +333,9 @@ def read_extract(spark: SparkSession, extract: Extract, delivery: str) -> DataFr
         *text,
         F.col(CORRUPT).isNotNull().alias(CORRUPT),
         beside.cast("string").alias(BESIDE),
-        F.element_at(F.split("__file", "/"), -1).alias("source_file"),
+        F.substring_index("__file", "/", -1).alias("source_file"),
         BLOCK,
         POSITION,
-        F.lit(delivery).alias("delivery"),
     )
     more = extract.raw.header_lines - 1
     return _without_more_header_lines(rows, more) if more else rows

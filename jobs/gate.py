@@ -1,4 +1,7 @@
-"""The gate after a write: one scan counts what violates each rule, a Great Expectations suite judges the counts."""
+"""The gate after a write: one scan counts what violates each rule, a Great Expectations suite judges the counts.
+
+Where rows were added to a table that passed, and its rules look at a row alone, only what changed is counted.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pyspark.sql import functions as F
 
 from expectations import EXPECTATIONS, HAS_COLUMNS, HAS_ROWS, IS_UNIQUE, rules_of, suite_of
+from expectations.rule import unprepared
 from expectations.suite import ROWS
 from jobs.errors import QualityError
 from schemas import TABLES, Table
@@ -57,6 +61,48 @@ def check_table(name: str, frame: DataFrame, context: Mapping[str, Any]) -> list
     return judge(name, count_violations(name, frame, context))
 
 
+def looks_at_rows_alone(name: str) -> bool:
+    """Whether no rule of the table looks at other rows or tables, but for the uniqueness of its key."""
+    return EXPECTATIONS[name].prepare is unprepared
+
+
+def check_changes(
+    name: str,
+    frame: DataFrame,
+    added: DataFrame,
+    removed: DataFrame,
+    before: Mapping[str, int],
+    context: Mapping[str, Any],
+) -> list[RuleOutcome]:
+    """The same outcomes for a table that passed with `before` (`rows`, and violations by rule) and was changed since.
+
+    `added` and `removed` are narrow against `frame`, of which only the columns of the key are read. ValueError for a
+    table whose rules look further than a row.
+    """
+    if not looks_at_rows_alone(name):
+        raise ValueError(f"a row of {name} cannot be judged alone")
+    added = added.persist()
+    try:
+        more = _counted(name, added, context)
+        fewer = Counter[int]() if removed.isEmpty() else _counted(name, removed, context)
+        is_repeated = _rows_with_keys_of(added, frame, TABLES[name].key) > more[ALL] - more[REPEATED]
+    finally:
+        added.unpersist()
+    counts = {rule.name: before[rule.name] + more[place] - fewer[place] for place, rule in enumerate(rules_of(name))}
+    rows = before[ROWS] + more[ALL] - fewer[ALL]
+    unique = {IS_UNIQUE: _repeated(frame, TABLES[name].key) if is_repeated else 0}
+    return judge(name, {HAS_COLUMNS: 0, ROWS: rows, **unique, **counts})
+
+
+def _rows_with_keys_of(added: DataFrame, frame: DataFrame, key: Sequence[str]) -> int:
+    """The rows of `frame` with the key (by 64 bits of hash) of one of `added`, which are among them."""
+    if "delivery" in key:  # files of other deliveries are left unread
+        deliveries = [row[0] for row in added.select("delivery").distinct().collect()]
+        frame = frame.where(F.col("delivery").isin(deliveries))
+    hashed = F.xxhash64(*key).alias("key")
+    return frame.select(hashed).join(added.select(hashed).distinct(), "key", "left_semi").count()
+
+
 def raise_if_critical(table: str, outcomes: Sequence[RuleOutcome]) -> None:
     """QualityError with the names and counts of the critical rules that failed."""
     failed = [outcome for outcome in outcomes if outcome.severity == "critical" and not outcome.passed]
@@ -86,10 +132,23 @@ def count_violations(name: str, frame: DataFrame, context: Mapping[str, Any]) ->
     took 7.4 s.) Where hashes of 64 bits repeat, which unequal keys may do once in ten thousand tables of 60 million
     rows, 96 bits decide. Hashes pass over NULL, so no key may have two nullable columns that could be exchanged.
     """
+    counts = _counted(name, frame, context)
+    repeated = _repeated(frame, TABLES[name].key) if counts[REPEATED] else 0
+    by_rule = {rule.name: counts[place] for place, rule in enumerate(rules_of(name))}
+    return {HAS_COLUMNS: 0, ROWS: counts[ALL], IS_UNIQUE: repeated, **by_rule}
+
+
+def _repeated(frame: DataFrame, key: Sequence[str]) -> int:
+    """Rows beyond the first of each key, by 96 bits of hash."""
+    distinct = F.count_distinct(F.xxhash64(*key), F.hash(*key))
+    return int(frame.agg(F.count("*") - distinct).collect()[0][0])
+
+
+def _counted(name: str, frame: DataFrame, context: Mapping[str, Any]) -> Counter[int]:
+    """ALL, REPEATED (by 64 bits of hash) and, by a rule's place, the rows that violate it."""
     rules = rules_of(name)
     if len(rules) >= MAXIMUM_RULES:
         raise ValueError(f"{name} has more rules than bits")
-    key = TABLES[name].key
     bits = [
         F.when(F.coalesce(rule.violates(context), F.lit(False)), F.lit(1 << place).cast("long")).otherwise(F.lit(0))
         for place, rule in enumerate(rules)
@@ -97,18 +156,13 @@ def count_violations(name: str, frame: DataFrame, context: Mapping[str, Any]) ->
     of_row = (
         EXPECTATIONS[name]
         .prepare(frame, context)
-        .select(F.xxhash64(*key).alias("key"), reduce(operator.add, bits).alias("broken"))
+        .select(F.xxhash64(*TABLES[name].key).alias("key"), reduce(operator.add, bits).alias("broken"))
     )
     counted = of_row.repartition("key").mapInArrow(_count_bits, "what int, n long")
     counts: Counter[int] = Counter()
     for what, n in counted.collect():
         counts[what] += n
-    repeated = counts[REPEATED]
-    if repeated:
-        distinct = F.count_distinct(F.xxhash64(*key), F.hash(*key))
-        repeated = int(frame.agg(F.count("*") - distinct).collect()[0][0])
-    by_rule = {rule.name: counts[place] for place, rule in enumerate(rules)}
-    return {HAS_COLUMNS: 0, ROWS: counts[ALL], IS_UNIQUE: repeated, **by_rule}
+    return counts
 
 
 def _count_bits(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

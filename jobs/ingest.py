@@ -31,7 +31,7 @@ from jobs.extracts import (
 from jobs.identity import pseudonymise, pseudonymise_links
 from jobs.persons import build_persons
 from jobs.sources.adapter import CONTENT, DUPLICATE, PLACE, SUPPRESSED, Adapter, RawTable
-from jobs.sources.parse import counted_codes, without_nulls
+from jobs.sources.parse import counted_codes, with_reasons
 from schemas import TABLES, quarantine
 
 PARTITION_BYTES = 256 * 2**20  # of text
@@ -59,10 +59,16 @@ def _mark_duplicates(frame: DataFrame, together: str, partitions: int) -> DataFr
 
 
 def annotate_rows(
-    rows: DataFrame, raw: RawTable, site: Site, key: bytes, suppressions: DataFrame | None, partitions: int
+    rows: DataFrame,
+    raw: RawTable,
+    site: Site,
+    key: bytes,
+    suppressions: DataFrame | None,
+    partitions: int,
+    delivery: str,
 ) -> DataFrame:
-    """Raw rows with pseudonyms, the adapter's typed columns, `reasons` (sorted, empty: accepted), `__duplicate` and
-    `__suppressed` (of an erased person: neither accepted nor held back)."""
+    """Raw rows with pseudonyms, the delivery, the adapter's typed columns, `reasons` (sorted, empty: accepted),
+    `__duplicate` and `__suppressed` (of an erased person: neither accepted nor held back)."""
     cells = [column for column in rows.columns if column not in (*LINEAGE, *PLACE, BESIDE, CORRUPT)]
     # Rows that differ in a column that is ignored are not the same row.
     marked = _with_content(rows.withColumn("__damaged", _is_damaged(cells)), [*cells, BESIDE]).drop(BESIDE)
@@ -75,15 +81,17 @@ def annotate_rows(
     else:
         marked = _mark_duplicates(marked, CONTENT[0] if raw.id_column is None else "person_id", partitions)
     marked = mark_suppressed(marked, suppressions if raw.id_column is not None else None, SUPPRESSED)
-    annotated = raw.annotate(marked, site)
+    # After the exchange the engine knows it to be the same in every row, and reads it as a date once.
+    annotated = raw.annotate(marked.withColumn("delivery", F.lit(delivery)), site)
     general = [
         F.when(F.col(CORRUPT), F.lit("malformed_row")),
         F.when(F.col("__damaged"), F.lit("damaged_text")),
     ]
     if raw.id_column is not None:
         general.append(F.when(F.col("person_id").isNull(), F.lit("missing_identifier")))
-    reasons = F.sort_array(without_nulls(F.concat(F.col("reasons"), F.array(*general))))
-    return annotated.withColumn("reasons", reasons).drop(CORRUPT, "__damaged")
+    every = F.sort_array(F.concat(F.col("reasons"), with_reasons(*general)))
+    reasons = F.when(F.coalesce(*general).isNull() & (F.size("reasons") < 2), F.col("reasons")).otherwise(every)
+    return annotated.withColumn("reasons", reasons).drop(CORRUPT, "__damaged", *CONTENT)
 
 
 @dataclass(frozen=True)
@@ -224,8 +232,8 @@ def ingested_tables(
     raws = {raw.name: raw for raw in adapter.raw_tables}
 
     def annotated(name: str, extract: Extract) -> DataFrame:
-        rows = read_extract(spark, extract, delivery)
-        return annotate_rows(rows, raws[name], site, key, suppressions, partitions_of(extract, spark))
+        rows, partitions = read_extract(spark, extract), partitions_of(extract, spark)
+        return annotate_rows(rows, raws[name], site, key, suppressions, partitions, delivery)
 
     raw_rows = {name: annotated(name, one).persist(StorageLevel.MEMORY_AND_DISK) for name, one in extracts.items()}
     held = list(raw_rows.values())
@@ -240,8 +248,7 @@ def ingested_tables(
         ensure_balanced({name: one.ledger for name, one in counted.items()})
         rows = {name: with_source_row(frame, counted[name].offsets) for name, frame in raw_rows.items()}
         accepted = {
-            name: frame.where(is_accepted()).drop("reasons", DUPLICATE, SUPPRESSED, *CONTENT)
-            for name, frame in rows.items()
+            name: frame.where(is_accepted()).drop("reasons", DUPLICATE, SUPPRESSED) for name, frame in rows.items()
         }
         conformed = adapter.conform(accepted, site)
         strange = conformed.pop("unknown_codes", None)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
 
+from expectations.suite import ROWS
 from jobs import aggregate, cohort, exposures, ingest
 from jobs.config import Drugs, Site, Study, load_drugs
 from jobs.deliveries import SETTLED, SUPERSEDED, settle
@@ -21,7 +22,7 @@ from jobs.delivery_rules import Judgement, held_back, judge_delivery, mostly_hel
 from jobs.erasure import Erasure, erase, read_suppressions
 from jobs.errors import ConfigurationError, InputError
 from jobs.extracts import Extract, find_extracts, fingerprint_files, reading
-from jobs.gate import RuleOutcome, check_table, raise_if_critical
+from jobs.gate import RuleOutcome, check_changes, check_table, judge, looks_at_rows_alone, raise_if_critical
 from jobs.identity import key_check, pseudonym_of, read_key
 from jobs.lines import build as lines
 from jobs.manifest import Manifest, StageRecord, code_version, fingerprint
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 Tables = dict[str, "DataFrame"]
 Counts = dict[str, "pd.DataFrame"]
+OVERWRITTEN = ("person", "life_table")  # made of all deliveries each time, or the same for all
 Before = tuple[str, Counts] | None  # a delivery's date, and its ledger and profile
 
 
@@ -431,10 +433,32 @@ def _gate(table: str, run: Run) -> list[RuleOutcome]:
         "delivery": max(run.delivery, run.latest),
         "tables": {name: run.read(name) for name in ("person", "tumour", "cohort") if name in run.versions},
     }
-    outcomes = check_table(table, run.read(table), context)
+    passed, version = _passed_before(table, run), run.versions[table]
+    if passed is None:
+        outcomes = check_table(table, run.read(table), context)
+    elif passed[0] == version:
+        outcomes = judge(table, passed[1])
+    else:
+        changes = run.store.changes(run.schema(table), table, passed[0], version)
+        outcomes = check_changes(table, run.read(table), *changes, passed[1], context)
     if any(outcome.severity == "critical" and not outcome.passed for outcome in outcomes):
         run.store.disown(run.schema(table), table)
     return outcomes
+
+
+def _passed_before(table: str, run: Run) -> tuple[int, dict[str, int]] | None:
+    """The version of a table that the run adds to and what its gate counted there, where a row that was right then is
+    right now."""
+    if run.base is None or table not in SETTLED or not looks_at_rows_alone(table):
+        return None
+    counts = run.base.note.get("counts", {}).get(table)
+    if counts is None or run.base.note["code"] != code_version():
+        return None
+    return _of_marker(run, run.base, table).version, counts
+
+
+def _counts(outcomes: list[RuleOutcome]) -> dict[str, int]:
+    return {ROWS: outcomes[0].rows, **{outcome.rule: outcome.violations for outcome in outcomes}}
 
 
 def _warnings(table: str, outcomes: list[RuleOutcome]) -> list[str]:
@@ -473,7 +497,7 @@ def _base(stage: Stage, run: Run) -> Commit | None:
 def _write(stage: Stage, run: Run, table: str, frame: DataFrame, note: Mapping[str, Any]) -> dict[str, Commit]:
     """Write one table of a stage: all of it, or one delivery of it."""
     schema, before = run.schema(table), run.tables_before
-    if run.base is None or table not in (*before, stage.marker) or table in ("person", "life_table"):
+    if run.base is None or table not in (*before, stage.marker) or table in OVERWRITTEN:
         return {table: run.store.overwrite(schema, table, frame, note)}
     if table not in SETTLED:
         if run.adds_new_delivery:
@@ -485,6 +509,17 @@ def _write(stage: Stage, run: Run, table: str, frame: DataFrame, note: Mapping[s
         if newest is not None:
             versions[name] = newest.version
     return settle(run.store, table, frame, run.delivery, versions, note, run.adds_new_delivery)
+
+
+def _rows(run: Run, table: str, commit: Commit) -> int:
+    """The rows of a table as of a commit of this run."""
+    if run.base is None or table in OVERWRITTEN:
+        return commit.rows
+    if run.adds_new_delivery and table in run.tables_before:
+        stood = _of_marker(run, run.base, table)
+        if commit.version == stood.version + 1:  # nothing was done but to append
+            return stood.rows + commit.rows
+    return run.store.count(run.schema(table), table, commit.version)
 
 
 def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> dict[str, Commit]:
@@ -499,8 +534,7 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
         lock.ensure_held()
         commits = _write(stage, run, table, frame, note)
         for name, commit in commits.items():
-            rows = commit.rows if base is None else run.store.count(run.schema(name), name, commit.version)
-            commits[name] = replace(commit, rows=rows)
+            commits[name] = replace(commit, rows=_rows(run, name, commit))
             run.use(name, commits[name])
         return commits
 
@@ -511,11 +545,11 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
         more = stage.then(run)
         written += pool.map(lambda name: write(name, more[name], note), more)
         commits = {name: commit for one in written for name, commit in one.items()}
-        gated = list(filter(_has_gate, commits))
         if base is not None:
-            for table in set(base.note["tables"]) - set(commits):
+            for table in sorted(set(base.note["tables"]) - set(commits)):
                 commits[table] = _of_marker(run, base, table)
                 run.use(table, commits[table])  # a rule of another table may look into it
+        gated = list(filter(_has_gate, commits))
         judged = dict(zip(gated, pool.map(lambda name: _gate(name, run), gated), strict=True))
         run.outcomes[stage.name] = {**run.outcomes.get(stage.name, {}), **judged}
         for name, outcomes in judged.items():
@@ -527,6 +561,7 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
             earlier = {} if base is None else base.note["deliveries"]
             marker_note["deliveries"] = {**earlier, run.delivery: wanted}
             marker_note["rows"] = {name: commit.rows for name, commit in commits.items()}
+            marker_note["counts"] = {name: _counts(outcomes) for name, outcomes in judged.items()}
         commits |= write(stage.marker, tables[stage.marker], marker_note)
     run.warnings[stage.name] = warnings
     return commits

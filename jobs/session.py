@@ -58,6 +58,8 @@ LOCAL = {
     "spark.databricks.delta.snapshotPartitions": "1",
     # An ingest has several hundred pieces of generated code; each that is forgotten is generated and compiled again.
     "spark.sql.codegen.cache.maxEntries": "2000",
+    # Held rows stay for minutes: coding them costs more than the room that it saves.
+    "spark.sql.inMemoryColumnarStorage.compressed": "false",
     # A small table that is broadcast takes a whole page of memory, which would be up to 64 MB.
     "spark.buffer.pageSize": "4m",
 }

@@ -181,20 +181,19 @@ def _annotate_recurrence(frame: DataFrame, site: Site) -> DataFrame:
 
 
 def _annotate_care(frame: DataFrame, _: Site) -> DataFrame:
-    dated = _with_dates(frame, "TUPVA", "LPVM")
-    return dated.withColumns(
+    typed = _with_dates(frame, "TUPVA", "LPVM").withColumns(
         {
             "start_date": _day("TUPVA"),
             "end_date": _day("LPVM"),
             "contact_id": row_pseudonym(),
-            "reasons": F.array_distinct(
-                with_reasons(
-                    missing("TUPVA"), impossible("TUPVA", _day("TUPVA")), impossible("LPVM", _day("LPVM")),
-                    _inexact("TUPVA"), _inexact("LPVM"), reason(_day("LPVM") < _day("TUPVA"), "end_before_start"),
-                )
-            ),
         }
+    )
+    start, end = F.col("start_date"), F.col("end_date")
+    reasons = with_reasons(
+        missing("TUPVA"), impossible("TUPVA", start), impossible("LPVM", end), _inexact("TUPVA"), _inexact("LPVM"),
+        reason(end < start, "end_before_start"),
     )  # fmt: skip
+    return typed.withColumn("reasons", reasons)
 
 
 def _annotate_hospital_drugs(frame: DataFrame, site: Site) -> DataFrame:
@@ -213,33 +212,24 @@ def _annotate_hospital_drugs(frame: DataFrame, site: Site) -> DataFrame:
             "contact_id": row_pseudonym(),
             "code_system": F.when(has_code, "atc").otherwise("name"),
             "code": F.when(has_code, code).otherwise(name),
-            "reasons": F.array_distinct(
-                with_reasons(
-                    missing("ALOITUSPV"), impossible("ALOITUSPV", start), impossible("LOPETUSPV", end),
-                    _inexact("ALOITUSPV"), _inexact("LOPETUSPV"), reason(end < start, "end_before_start"),
-                    reason(~F.coalesce(has_code, F.lit(False)) & name.isNull(), "missing:VALMISTE"),
-                )
+            "reasons": with_reasons(
+                missing("ALOITUSPV"), impossible("ALOITUSPV", start), impossible("LOPETUSPV", end),
+                _inexact("ALOITUSPV"), _inexact("LOPETUSPV"), reason(end < start, "end_before_start"),
+                reason(~F.coalesce(has_code, F.lit(False)) & name.isNull(), "missing:VALMISTE"),
             ),
         }
     )  # fmt: skip
 
 
 def _annotate_purchase(frame: DataFrame, _: Site) -> DataFrame:
-    bought, packages = _day("OSTOPV"), number("PLKM")
-    return _with_dates(frame, "OSTOPV").withColumns(
-        {
-            "dispensed_date": bought,
-            "atc_code": _atc("ATC"),
-            "packages": packages,
-            "reasons": F.array_distinct(
-                with_reasons(
-                    missing("OSTOPV"), missing("ATC"), impossible("OSTOPV", bought), _inexact("OSTOPV"),
-                    no_code("ATC", _atc("ATC"), ATC_SHAPE),
-                    impossible_number("PLKM", packages),
-                )
-            ),
-        }
+    typed = _with_dates(frame, "OSTOPV").withColumns(
+        {"dispensed_date": _day("OSTOPV"), "atc_code": _atc("ATC"), "packages": number("PLKM")}
+    )
+    reasons = with_reasons(
+        missing("OSTOPV"), missing("ATC"), impossible("OSTOPV", F.col("dispensed_date")), _inexact("OSTOPV"),
+        no_code("ATC", F.col("atc_code"), ATC_SHAPE), impossible_number("PLKM", F.col("packages")),
     )  # fmt: skip
+    return typed.withColumn("reasons", reasons)
 
 
 def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:

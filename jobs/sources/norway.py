@@ -112,29 +112,28 @@ def _annotate_recurrence(frame: DataFrame, _: Site) -> DataFrame:
 
 
 def _annotate_hospital(frame: DataFrame, site: Site) -> DataFrame:
-    start, end = compact_date("inndato"), compact_date("utdato")
     accepted = [str(code) for code in site.adapter.get("accepted_nprid_reg", ["1"])]
-    return frame.withColumns(
+    typed = frame.withColumns(
         {
-            "start_date": start,
-            "end_date": end,
+            "start_date": compact_date("inndato"),
+            "end_date": compact_date("utdato"),
             "sex": decoded("kjonn", SEX),
             "birth_date": compact_date("fodselsar"),
             "contact_id": row_pseudonym(),
-            "reasons": with_reasons(
-                impossible("fodselsar", compact_date("fodselsar")), missing("inndato"),
-                impossible("inndato", start), impossible("utdato", end),
-                reason(end < start, "end_before_start"), unknown_code("kjonn", SEX),
-                reason(F.col("nprid_reg").isNotNull() & ~F.col("nprid_reg").isin(*accepted),
-                       "identity_not_certain:nprid_reg"),
-            ),
         }
+    )
+    start, end, born = F.col("start_date"), F.col("end_date"), F.col("birth_date")
+    reasons = with_reasons(
+        impossible("fodselsar", born), missing("inndato"), impossible("inndato", start), impossible("utdato", end),
+        reason(end < start, "end_before_start"), unknown_code("kjonn", SEX),
+        reason(F.col("nprid_reg").isNotNull() & ~F.col("nprid_reg").isin(*accepted), "identity_not_certain:nprid_reg"),
     )  # fmt: skip
+    return typed.withColumn("reasons", reasons)
 
 
 def _annotate_prescription(frame: DataFrame, _: Site) -> DataFrame:
-    strange = impossible_number("DDD", number("DDD"))
-    return _dispensed(frame, "Utlevering_Dato", "ATC", strange).withColumn("ddd", number("DDD"))
+    typed = frame.withColumn("ddd", number("DDD"))
+    return _dispensed(typed, "Utlevering_Dato", "ATC", impossible_number("DDD", F.col("ddd")))
 
 
 def _annotate_h_prescription(frame: DataFrame, _: Site) -> DataFrame:
@@ -143,19 +142,16 @@ def _annotate_h_prescription(frame: DataFrame, _: Site) -> DataFrame:
 
 
 def _dispensed(frame: DataFrame, day: str, code: str, *more: Column) -> DataFrame:
-    handed_out = compact_date(day)
-    inexact = reason(compact_precision(day) != "day", f"impossible_date:{day}")
+    typed = frame.withColumns({"dispensed_date": compact_date(day), "atc_code": F.upper(code)})
     reasons = with_reasons(
         missing(day),
         missing(code),
-        impossible(day, handed_out),
-        inexact,
-        no_code(code, F.upper(code), ATC_SHAPE),
+        impossible(day, F.col("dispensed_date")),
+        reason(compact_precision(day) != "day", f"impossible_date:{day}"),
+        no_code(code, F.col("atc_code"), ATC_SHAPE),
         *more,
     )
-    return frame.withColumns(
-        {"dispensed_date": handed_out, "atc_code": F.upper(code), "reasons": F.array_distinct(reasons)}
-    )
+    return typed.withColumn("reasons", reasons)
 
 
 def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:

@@ -23,11 +23,12 @@ PARTIAL = r"^(\d{4})-?(\d{2})?-?(\d{2})?$"
 
 def compact_date(name: str) -> Column:
     """YYYYMMDD as it is, YYYYMM as the 15th, YYYY as 1 July; NULL for anything else."""
-    text, size = F.col(name), F.length(name)
-    month = F.when(size == 4, 7).otherwise(F.substring(text, 5, 2).cast("int"))
-    day = F.when(size == 4, 1).when(size == 6, 15).otherwise(F.substring(text, 7, 2).cast("int"))
-    # By numbers: the engine's parser of dates takes many times as long, and a date is used in several conditions.
-    return F.when(text.rlike(r"^\d{4}(\d{2}){0,2}$"), F.make_date(F.substring(text, 1, 4).cast("int"), month, day))
+    # By numbers: the engine's parser of dates takes many times as long. A sign, a point or a blank in the place of a
+    # digit leaves a number that is too small.
+    size, written = F.octet_length(F.col(name)), F.col(name).try_cast("int")
+    day = F.when(size == 8, written).when(size == 6, written * 100 + 15).when(size == 4, written * 10_000 + 701)
+    parts = F.floor(day / 10_000).cast("int"), F.floor(day / 100).cast("int") % 100, day % 100
+    return F.when(day >= 10_000_000, F.make_date(*parts))
 
 
 def compact_precision(name: str) -> Column:
@@ -140,8 +141,10 @@ def counted_codes(rows: DataFrame, raw_table: str, column: str, code: Column | N
 
 
 def with_reasons(*reasons: Column) -> Column:
-    """The reasons that hold, as an array."""
-    return without_nulls(F.array(*reasons))
+    """The reasons that hold, as an array, each once; most rows have none and get theirs without making any other."""
+    return F.when(F.coalesce(*reasons).isNull(), F.array().cast("array<string>")).otherwise(
+        without_nulls(F.array(*reasons))
+    )
 
 
 def without_nulls(values: Column) -> Column:

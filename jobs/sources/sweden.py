@@ -249,26 +249,21 @@ def _annotate_hospital_drugs(frame: DataFrame, _: Site) -> DataFrame:
             # A last day that is the first is a single administration, not a period.
             "end_date": F.when(end != start, end),
             "contact_id": row_pseudonym(),
-            "reasons": F.array_distinct(reasons),
+            "reasons": reasons,
         }
     )
 
 
 def _annotate_prescription(frame: DataFrame, _: Site) -> DataFrame:
-    handed_out = _day("EDATUM")
-    reasons = with_reasons(
-        missing("EDATUM"), missing("ATC"), impossible("EDATUM", handed_out), _inexact("EDATUM"),
-        no_code("ATC", F.upper("ATC"), ATC_SHAPE),
-        _impossible_number("antal"), _impossible_number("FORPDDD", 0),
-    )  # fmt: skip
-    return _with_dates(frame, "EDATUM").withColumns(
-        {
-            "dispensed_date": handed_out,
-            "packages": number("antal"),
-            "ddd": number("antal") * number("FORPDDD"),
-            "reasons": F.array_distinct(reasons),
-        }
+    typed = _with_dates(frame, "EDATUM").withColumns(
+        {"dispensed_date": _day("EDATUM"), "packages": number("antal"), "ddd": number("antal") * number("FORPDDD")}
     )
+    reasons = with_reasons(
+        missing("EDATUM"), missing("ATC"), impossible("EDATUM", F.col("dispensed_date")), _inexact("EDATUM"),
+        no_code("ATC", F.upper("ATC"), ATC_SHAPE),
+        impossible_number("antal", F.col("packages")), _impossible_number("FORPDDD", 0),
+    )  # fmt: skip
+    return typed.withColumn("reasons", reasons)
 
 
 def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:

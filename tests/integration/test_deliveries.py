@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import random
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 import jobs.pipeline
+from expectations import IS_UNIQUE
 from jobs.cli import main
-from jobs.gate import RuleOutcome
+from jobs.gate import RuleOutcome, check_changes, check_table
 from jobs.identity import pseudonym_of
 from jobs.store import CONFORMED_SCHEMA, Store
+from schemas import TABLES
 
 KEY = "k" * 40
 DAYS = ("2020-06-30", "2021-06-30", "2022-06-30")
@@ -273,9 +276,70 @@ def test_a_table_that_a_delivery_says_nothing_of_stays_and_rules_look_into_it(
     after = in_order.versions()
     assert after["tumour"] == before["tumour"]
     assert after["dispensing"] > before["dispensing"]
-    assert tumours == dict.fromkeys(("person", "dispensing", "hospital_drug"), after["tumour"])
+    assert tumours == dict.fromkeys(("person", "tumour", "dispensing", "hospital_drug"), after["tumour"])
     assert in_order.call("ingest", day) == 0
     assert in_order.versions() == after
+
+
+def _with_warnings(delivery: Delivery, packages: str, atc: str) -> Delivery:
+    first, *others = delivery["dispensing"]
+    return {**delivery, "dispensing": [(*first[:2], atc, packages), *others]}
+
+
+def test_judging_what_changed_gives_what_judging_all_of_it_gives(
+    spark: SparkSession, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    by_changes = []
+
+    def both(name: str, frame: DataFrame, *arguments: Any) -> list[RuleOutcome]:
+        by_changes.append(name)
+        outcomes = check_changes(name, frame, *arguments)
+        assert outcomes == check_table(name, frame, arguments[-1])
+        return outcomes
+
+    monkeypatch.setattr(jobs.pipeline, "check_changes", both)
+    (tmp_path / "key").write_text(KEY)
+    warehouse = Warehouse(spark, tmp_path, "judged")
+    drawn = {day: _drawn(20 + seed) for seed, day in enumerate(DAYS)}
+    shown = []
+    for day, delivery in (
+        (DAYS[0], _with_warnings(drawn[DAYS[0]], "0", "L02")),
+        (DAYS[2], _with_warnings(drawn[DAYS[2]], "0", "L02B")),
+        (DAYS[1], drawn[DAYS[0]]),  # all of it repeats what is there
+        (DAYS[0], drawn[DAYS[0]]),  # without what was warned of
+        ("2023-06-30", {name: [] for name in COLUMNS}),
+    ):
+        _write(tmp_path, day, delivery)
+        assert warehouse.call("ingest", day) == 0
+        ledger = warehouse.store.newest(CONFORMED_SCHEMA, "ledger")
+        assert ledger is not None
+        shown.append(sum("dispensing: no number of packages is 0 (" in line for line in ledger.note["warnings"]))
+        shown.append(ledger.note["counts"]["dispensing"]["no number of packages is 0"])
+    assert shown == [1, 1, 1, 2, 1, 2, 1, 1, 1, 1]
+    assert by_changes.count("dispensing") == by_changes.count("hospital_drug") == 3
+
+
+def test_a_key_that_comes_again_is_found_among_the_changes(spark: SparkSession) -> None:
+    def rows(*contacts: tuple[str, str, str]) -> DataFrame:
+        values = [(p * 32, c * 32, datetime.date(2020, 1, 1), None, "atc", code, None, "f", 1, "2020-06-30")
+                  for p, c, code in contacts]  # fmt: skip
+        return spark.createDataFrame(values, TABLES["hospital_drug"].struct())
+
+    stood = [("a", "a", "L01XC03"), ("a", "b", "L01XC03")]
+    context = {"study": None, "delivery": "2020-06-30", "tables": {}}
+    before = {one.rule: one.violations for one in check_table("hospital_drug", rows(*stood), context)}
+    for more, repeated in (
+        ([("a", "b", "L01XC13"), ("c", "c", "L01XC03")], 0),
+        ([("c", "b", "L01XC03"), ("c", "c", "L01XC03")], 1),
+        ([("c", "c", "L01XC03"), ("c", "c", "L01XC03")], 1),
+        ([("c", "a", "L01XC03"), ("c", "a", "L01XC03")], 2),
+    ):
+        frame, added = rows(*stood, *more), rows(*more)
+        judged = check_changes("hospital_drug", frame, added, added.limit(0), {"rows": 2, **before}, context)
+        assert judged == check_table("hospital_drug", frame, context)
+        assert [(one.passed, one.violations) for one in judged if one.rule == IS_UNIQUE] == [(not repeated, repeated)]
+    with pytest.raises(ValueError, match="tumour"):
+        check_changes("tumour", rows(), rows(), rows(), {}, context)
 
 
 def test_every_delivery_needs_files_of_its_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

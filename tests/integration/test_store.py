@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 import threading
 from pathlib import Path
 
@@ -80,6 +82,22 @@ def test_commits_are_those_that_the_engine_tells(
     log.joinpath(f"{6:020}.json").unlink()
     monkeypatch.setattr("jobs.store._commits_in", lambda log, limit: None)
     assert store.newest(*one) == seen[-1]
+
+
+def test_the_log_tells_days_and_no_text_of_a_row(spark: SparkSession, tmp_path: Path) -> None:
+    store, dispensing = Store(spark, str(tmp_path)), TABLES["dispensing"]
+    row = ("c0ffee" * 5, datetime.date(2020, 5, 17), "L02BA01", 1.0, None, None, "a_file.csv", 7, "2020-06-30")
+    store.overwrite("conformed", "dispensing", spark.createDataFrame([row], dispensing.struct()), {})
+    counts = spark.createDataFrame([(0, "everyone", 5, 6)], STEPS)
+    store.overwrite("study", "attrition", counts, {})
+    logs = [next(tmp_path.glob(f"{table}/_delta_log/*.json")) for table in ("conformed/dispensing", "study/attrition")]
+    for log, told in zip(logs, ({"dispensed_date": "2020-05-17", "delivery": "2020-06-30"}, {}), strict=True):
+        actions = [json.loads(line) for line in log.read_text().splitlines()]
+        stats = [json.loads(action["add"]["stats"]) for action in actions if "add" in action]
+        assert [(one["numRecords"], one.get("minValues", {}), one.get("maxValues", {})) for one in stats] == [
+            (1, told, told)
+        ]
+        assert not any(text in log.read_text() for text in ("c0ffee", "L02BA01", "a_file.csv", "everyone"))
 
 
 def test_a_second_writer_is_refused_while_the_first_lives(spark: SparkSession, tmp_path: Path) -> None:
