@@ -68,18 +68,19 @@ def erase(store: Store, pseudonyms: Collection[str], ensure_held: Callable[[], N
     _recover(warehouse)
     people = store.spark.createDataFrame([(one,) for one in sorted(set(pseudonyms))], "person_id string")
     _suppress(store, people)
+    marker = _marker(store)
+    identities = {} if marker is None else marker.note.get("identities", {})
     touched, renewed = [], []
     for schema in store.schemas():
         for name in store.tables(schema):
             if "person_id" not in _columns(name) or not _finds(warehouse / schema / name, pseudonyms):
                 continue
             ensure_held()
-            _renew(store, schema, name, people)
+            _renew(store, schema, name, people, identities.get(name) if schema == CONFORMED_SCHEMA else None)
             touched.append(f"{schema}.{name}")
             if schema == CONFORMED_SCHEMA:
                 renewed.append(name)
-    if renewed:
-        _rewrite_marker(store, renewed)
+    _rewrite_marker(store, renewed)
     files = sum(1 for _ in _files(warehouse))
     left = _finds(warehouse, pseudonyms)
     if left:
@@ -105,9 +106,11 @@ def _renewed_fingerprint(commit: Commit) -> str:
     return fingerprint(["erased", commit.fingerprint, secrets.token_hex(16)])
 
 
-def _renew(store: Store, schema: str, name: str, people: DataFrame) -> None:
-    """The newest rows without the people, in a fresh folder with a fresh log, in the place of the old one."""
+def _renew(store: Store, schema: str, name: str, people: DataFrame, identity: str | None) -> None:
+    """The newest rows without the people, in a fresh folder with a fresh log, in the place of the old one; those of the
+    commit of that identity, where there is one: a run that failed leaves newer ones."""
     newest = store.existing(schema, name)
+    newest = next((one for one in store.commits(schema, name) if one.identity == identity), newest)
     kept = store.read(schema, name, newest.version).join(F.broadcast(people), "person_id", "left_anti")
     # Derived tables get no fingerprint: they are to be run again.
     note = {key: value for key, value in newest.note.items() if key == "key"}
@@ -125,19 +128,29 @@ def _exchange(store: Store, schema: str, name: str, rows: DataFrame, note: Mappi
     store.forget_cached()
 
 
+def _marker(store: Store) -> Commit | None:
+    return next((one for one in store.commits(CONFORMED_SCHEMA, MARKER) if "tables" in one.note), None)
+
+
 def _rewrite_marker(store: Store, renewed: Iterable[str]) -> None:
-    """The marker names the tables made anew; what was ingested stays known, earlier versions do not."""
-    marker = next((one for one in store.commits(CONFORMED_SCHEMA, MARKER) if "tables" in one.note), None)
+    """The marker names the tables made anew, also those of an erasure that did not come to its end; what was ingested
+    stays known, earlier versions do not."""
+    marker = _marker(store)
     if marker is None:
         return
-    note: dict[str, Any] = json.loads(json.dumps(marker.note))
+    named = {name: store.holding(CONFORMED_SCHEMA, name, version) for name, version in marker.note["tables"].items()}
+    identities = marker.note.get("identities", {})
+    anew = {*renewed} | {name for name in identities if name in named and named[name].identity != identities[name]}
+    if not anew:
+        return
+    note: dict[str, Any] = json.loads(json.dumps({"identities": {}, "counts": {}, **marker.note}))
     note["fingerprint"] = _renewed_fingerprint(marker)
-    for name in renewed:
-        newest = store.newest(CONFORMED_SCHEMA, name)
-        if newest is not None and name in note["tables"]:
-            note["tables"][name] = newest.version
-            note["rows"][name] = store.count(CONFORMED_SCHEMA, name, newest.version)
-            note.get("counts", {}).pop(name, None)  # the next gate judges all of it
+    for name in anew & named.keys():
+        newest = store.existing(CONFORMED_SCHEMA, name)
+        note["tables"][name] = newest.version
+        note["rows"][name] = store.count(CONFORMED_SCHEMA, name, newest.version)
+        note["identities"][name] = newest.identity
+        note["counts"].pop(name, None)  # the next gate judges all of it
     # Its history would name versions of the tables that now are others.
     _exchange(store, CONFORMED_SCHEMA, MARKER, store.read(CONFORMED_SCHEMA, MARKER, marker.version), note)
 

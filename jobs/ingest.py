@@ -89,7 +89,7 @@ def annotate_rows(
     ]
     if raw.id_column is not None:
         general.append(F.when(F.col("person_id").isNull(), F.lit("missing_identifier")))
-    every = F.sort_array(F.concat(F.col("reasons"), with_reasons(*general)))
+    every = F.sort_array(F.array_union(F.col("reasons"), with_reasons(*general)))
     reasons = F.when(F.coalesce(*general).isNull() & (F.size("reasons") < 2), F.col("reasons")).otherwise(every)
     return annotated.withColumn("reasons", reasons).drop(CORRUPT, "__damaged", *CONTENT)
 

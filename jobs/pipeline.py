@@ -434,16 +434,24 @@ def _gate(table: str, run: Run) -> list[RuleOutcome]:
         "tables": {name: run.read(name) for name in ("person", "tumour", "cohort") if name in run.versions},
     }
     passed, version = _passed_before(table, run), run.versions[table]
-    if passed is None:
-        outcomes = check_table(table, run.read(table), context)
-    elif passed[0] == version:
+    changes = None if passed is None else run.store.changes(run.schema(table), table, passed[0], version)
+    if passed is not None and passed[0] == version:
         outcomes = judge(table, passed[1])
-    else:
-        changes = run.store.changes(run.schema(table), table, passed[0], version)
+    elif passed is not None and changes is not None:
         outcomes = check_changes(table, run.read(table), *changes, passed[1], context)
+    else:
+        outcomes = check_table(table, run.read(table), context)
     if any(outcome.severity == "critical" and not outcome.passed for outcome in outcomes):
         run.store.disown(run.schema(table), table)
     return outcomes
+
+
+def _stood(run: Run, table: str) -> Commit | None:
+    """A table as the run found it; None where it is new, or was made anew since the marker named its version."""
+    if run.base is None or table not in run.base.note["tables"]:
+        return None
+    stood = _of_marker(run, run.base, table)
+    return stood if run.base.note.get("identities", {}).get(table) == stood.identity else None
 
 
 def _passed_before(table: str, run: Run) -> tuple[int, dict[str, int]] | None:
@@ -451,10 +459,10 @@ def _passed_before(table: str, run: Run) -> tuple[int, dict[str, int]] | None:
     right now."""
     if run.base is None or table not in SETTLED or not looks_at_rows_alone(table):
         return None
-    counts = run.base.note.get("counts", {}).get(table)
-    if counts is None or run.base.note["code"] != code_version():
+    stood, counts = _stood(run, table), run.base.note.get("counts", {}).get(table)
+    if stood is None or counts is None or run.base.note["code"] != code_version():
         return None
-    return _of_marker(run, run.base, table).version, counts
+    return stood.version, counts
 
 
 def _counts(outcomes: list[RuleOutcome]) -> dict[str, int]:
@@ -515,10 +523,9 @@ def _rows(run: Run, table: str, commit: Commit) -> int:
     """The rows of a table as of a commit of this run."""
     if run.base is None or table in OVERWRITTEN:
         return commit.rows
-    if run.adds_new_delivery and table in run.tables_before:
-        stood = _of_marker(run, run.base, table)
-        if commit.version == stood.version + 1:  # nothing was done but to append
-            return stood.rows + commit.rows
+    stood = _stood(run, table) if run.adds_new_delivery else None
+    if stood is not None and commit.version == stood.version + 1:  # nothing was done but to append
+        return stood.rows + commit.rows
     return run.store.count(run.schema(table), table, commit.version)
 
 
@@ -561,7 +568,8 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
             earlier = {} if base is None else base.note["deliveries"]
             marker_note["deliveries"] = {**earlier, run.delivery: wanted}
             marker_note["rows"] = {name: commit.rows for name, commit in commits.items()}
-            marker_note["counts"] = {name: _counts(outcomes) for name, outcomes in judged.items()}
+            marker_note["identities"] = {name: commit.identity for name, commit in commits.items()}
+            marker_note["counts"] = {name: _counts(judged[name]) for name in filter(looks_at_rows_alone, judged)}
         commits |= write(stage.marker, tables[stage.marker], marker_note)
     run.warnings[stage.name] = warnings
     return commits

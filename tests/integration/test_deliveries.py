@@ -313,6 +313,8 @@ def test_judging_what_changed_gives_what_judging_all_of_it_gives(
         assert warehouse.call("ingest", day) == 0
         ledger = warehouse.store.newest(CONFORMED_SCHEMA, "ledger")
         assert ledger is not None
+        tables = ledger.note["tables"].items()
+        assert ledger.note["rows"] == {name: warehouse.store.count(CONFORMED_SCHEMA, name, at) for name, at in tables}
         shown.append(sum("dispensing: no number of packages is 0 (" in line for line in ledger.note["warnings"]))
         shown.append(ledger.note["counts"]["dispensing"]["no number of packages is 0"])
     assert shown == [1, 1, 1, 2, 1, 2, 1, 1, 1, 1]

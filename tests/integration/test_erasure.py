@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+import jobs.erasure
+import jobs.pipeline
 from jobs.cli import main
 from jobs.identity import pseudonym_of
 from jobs.store import CONFORMED_SCHEMA, Store
@@ -127,6 +129,40 @@ def test_the_same_files_do_not_bring_the_person_back(
         row.raw_table: (row.rows_in, row.rows_accepted, row.rows_quarantined, row.rows_suppressed) for row in rows
     }
     assert counts == {"person": (2, 1, 0, 1), "tumour": (4, 1, 1, 2), "hospital_drug": (6, 3, 0, 3)}
+
+
+def _ensure_counted(store: Store) -> None:
+    """What the marker says of every table is what stands in it."""
+    marker = store.newest(CONFORMED_SCHEMA, "ledger")
+    assert marker is not None
+    rows = {name: store.count(CONFORMED_SCHEMA, name, version) for name, version in marker.note["tables"].items()}
+    assert marker.note["rows"] == rows
+    assert marker.note["counts"]["hospital_drug"]["rows"] == rows["hospital_drug"] > 0
+
+
+def test_what_an_erasure_left_undone_is_counted_anew(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in {"site.yaml": SITE, "key": KEY, "gone.txt": GONE}.items():
+        (tmp_path / name).write_text(text)
+    days, store = ("2021-06-30", "2021-12-31", "2022-06-30"), Store(spark, str(tmp_path / "warehouse"))
+    for day in days:
+        _deliver(tmp_path, day, "distant")
+    erase = ("erase", "--person-list", str(tmp_path / "gone.txt"))
+    assert _call(tmp_path, "ingest", "--delivery", days[0]) == 0
+    _ensure_counted(store)
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(jobs.erasure, "_rewrite_marker", lambda *_: 1 / 0)
+        assert _call(tmp_path, *erase) == 1
+    assert _call(tmp_path, "ingest", "--delivery", days[1]) == 0
+    _ensure_counted(store)
+    # What a run that failed has left is not made anew and named with the rest.
+    with monkeypatch.context() as failing:
+        failing.setattr(jobs.pipeline, "raise_if_critical", lambda *_: 1 / 0)
+        assert _call(tmp_path, "ingest", "--delivery", days[2]) == 1
+    assert _call(tmp_path, *erase) == 0
+    assert _call(tmp_path, "ingest", "--delivery", days[2]) == 0
+    _ensure_counted(store)
 
 
 def test_status_says_what_can_be_read_again(erased: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from jobs.extracts import find_extracts, fingerprint_files, read_extract
 from jobs.identity import MINIMUM_KEY_BYTES, pseudonymise, read_key
 from jobs.ingest import ingested_tables
 from jobs.sources.adapter import Adapter, RawTable
+from jobs.sources.parse import compact_date
 
 KEY = b"k" * MINIMUM_KEY_BYTES
 
@@ -45,6 +46,19 @@ def _site(folder: Path, **declared: object) -> Site:
 
 def _fail(*_: object) -> SparkSession:
     raise AssertionError("local files are checked without Spark")
+
+
+def test_compact_dates_are_digits_alone(spark: SparkSession) -> None:
+    expected = {
+        "20200229": "2020-02-29", "202002": "2020-02-15", "2020": "2020-07-01", "18500101": "1850-01-01",
+        "20200230": None, "20201301": None, "202013": None, "202000": None, "20200100": None, "00000000": None,
+        "+2020010": None, "-2020010": None, "2020010.": None, "20200.10": None, " 2020010": None, "2020010 ": None,
+        "2020010": None, "202001011": None, "20200": None, "202": None, "2020-1-1": None, "+202": None, "2020e1": None,
+        "2020O101": None, "": None, None: None,
+    }  # fmt: skip
+    cells = spark.createDataFrame([(cell,) for cell in expected], "cell string")
+    read = cells.select("cell", compact_date("cell").cast("string").alias("day")).collect()
+    assert {row.cell: row.day for row in read} == expected
 
 
 def test_every_row_is_accounted_for(spark: SparkSession, tmp_path: Path) -> None:
