@@ -117,6 +117,7 @@ def settle(
         gone = before.where(here).select(columns).unionByName(settled.where(stands & ~holds).select(columns))
         store.remove(CONFORMED_SCHEMA, name, gone, identity)
         back = before.where(~here).select(columns).unionByName(settled.where(lies & holds).select(columns))
+        # Rows were brought together by what they say; files hold them by person.
         added = settled.where(holds & ~stands).select(columns).sortWithinPartitions("person_id")
         commits[name] = store.append(CONFORMED_SCHEMA, name, added, note)
         lies_there = SUPERSEDED + name

@@ -1,6 +1,6 @@
 """The gate after a write: one scan counts what violates each rule, a Great Expectations suite judges the counts.
 
-Where rows were added to a table that passed, and its rules look at a row alone, only what changed is counted.
+Where rows were added to a table that passed, and its rules look at a row alone, only the added ones are counted.
 """
 
 from __future__ import annotations
@@ -66,32 +66,25 @@ def looks_at_rows_alone(name: str) -> bool:
     return EXPECTATIONS[name].prepare is unprepared
 
 
-def check_changes(
-    name: str,
-    frame: DataFrame,
-    added: DataFrame,
-    removed: DataFrame,
-    before: Mapping[str, int],
-    context: Mapping[str, Any],
+def check_added(
+    name: str, frame: DataFrame, added: DataFrame, before: Mapping[str, int], context: Mapping[str, Any]
 ) -> list[RuleOutcome]:
-    """The same outcomes for a table that passed with `before` (`rows`, and violations by rule) and was changed since.
+    """The same outcomes for a table that passed with `before` (`rows`, and violations by rule) and to which the rows
+    `added` were added since.
 
-    `added` and `removed` are narrow against `frame`, of which only the columns of the key are read. ValueError for a
-    table whose rules look further than a row.
+    Of the others only the columns of the key are read. ValueError for a table whose rules look further than a row.
     """
     if not looks_at_rows_alone(name):
         raise ValueError(f"a row of {name} cannot be judged alone")
     added = added.persist()
     try:
         more = _counted(name, added, context)
-        fewer = Counter[int]() if removed.isEmpty() else _counted(name, removed, context)
         is_repeated = _rows_with_keys_of(added, frame, TABLES[name].key) > more[ALL] - more[REPEATED]
     finally:
         added.unpersist()
-    counts = {rule.name: before[rule.name] + more[place] - fewer[place] for place, rule in enumerate(rules_of(name))}
-    rows = before[ROWS] + more[ALL] - fewer[ALL]
+    counts = {rule.name: before[rule.name] + more[place] for place, rule in enumerate(rules_of(name))}
     unique = {IS_UNIQUE: _repeated(frame, TABLES[name].key) if is_repeated else 0}
-    return judge(name, {HAS_COLUMNS: 0, ROWS: rows, **unique, **counts})
+    return judge(name, {HAS_COLUMNS: 0, ROWS: before[ROWS] + more[ALL], **unique, **counts})
 
 
 def _rows_with_keys_of(added: DataFrame, frame: DataFrame, key: Sequence[str]) -> int:

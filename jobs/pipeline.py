@@ -22,7 +22,7 @@ from jobs.delivery_rules import Judgement, held_back, judge_delivery, mostly_hel
 from jobs.erasure import Erasure, erase, read_suppressions
 from jobs.errors import ConfigurationError, InputError
 from jobs.extracts import Extract, find_extracts, fingerprint_files, reading
-from jobs.gate import RuleOutcome, check_changes, check_table, judge, looks_at_rows_alone, raise_if_critical
+from jobs.gate import RuleOutcome, check_added, check_table, judge, looks_at_rows_alone, raise_if_critical
 from jobs.identity import key_check, pseudonym_of, read_key
 from jobs.lines import build as lines
 from jobs.manifest import Manifest, StageRecord, code_version, fingerprint
@@ -433,13 +433,8 @@ def _gate(table: str, run: Run) -> list[RuleOutcome]:
         "delivery": max(run.delivery, run.latest),
         "tables": {name: run.read(name) for name in ("person", "tumour", "cohort") if name in run.versions},
     }
-    passed, version = _passed_before(table, run), run.versions[table]
-    changes = None if passed is None else run.store.changes(run.schema(table), table, passed[0], version)
-    if passed is not None and passed[0] == version:
-        outcomes = judge(table, passed[1])
-    elif passed is not None and changes is not None:
-        outcomes = check_changes(table, run.read(table), *changes, passed[1], context)
-    else:
+    outcomes = _judged_by_added(table, run, context)
+    if outcomes is None:
         outcomes = check_table(table, run.read(table), context)
     if any(outcome.severity == "critical" and not outcome.passed for outcome in outcomes):
         run.store.disown(run.schema(table), table)
@@ -454,15 +449,25 @@ def _stood(run: Run, table: str) -> Commit | None:
     return stood if run.base.note.get("identities", {}).get(table) == stood.identity else None
 
 
-def _passed_before(table: str, run: Run) -> tuple[int, dict[str, int]] | None:
-    """The version of a table that the run adds to and what its gate counted there, where a row that was right then is
-    right now."""
+def _judged_by_added(table: str, run: Run, context: Mapping[str, Any]) -> list[RuleOutcome] | None:
+    """The outcomes from what the gate counted before and the rows that a new delivery added; None where all rows are to
+    be judged: their rules look further than a row, other rows changed too, or nobody knows what was counted."""
     if run.base is None or table not in SETTLED or not looks_at_rows_alone(table):
         return None
     stood, counts = _stood(run, table), run.base.note.get("counts", {}).get(table)
     if stood is None or counts is None or run.base.note["code"] != code_version():
         return None
-    return stood.version, counts
+    if stood.version == run.versions[table]:
+        return judge(table, counts)
+    if not _only_appended(run, stood, run.versions[table]):
+        return None
+    frame = run.read(table)
+    return check_added(table, frame, frame.where(F.col("delivery") == run.delivery), counts, context)
+
+
+def _only_appended(run: Run, stood: Commit, version: int) -> bool:
+    """Whether nothing was done to a table as the run found it but to append the rows of a new delivery."""
+    return run.adds_new_delivery and version == stood.version + 1
 
 
 def _counts(outcomes: list[RuleOutcome]) -> dict[str, int]:
@@ -523,8 +528,8 @@ def _rows(run: Run, table: str, commit: Commit) -> int:
     """The rows of a table as of a commit of this run."""
     if run.base is None or table in OVERWRITTEN:
         return commit.rows
-    stood = _stood(run, table) if run.adds_new_delivery else None
-    if stood is not None and commit.version == stood.version + 1:  # nothing was done but to append
+    stood = _stood(run, table)
+    if stood is not None and _only_appended(run, stood, commit.version):
         return stood.rows + commit.rows
     return run.store.count(run.schema(table), table, commit.version)
 

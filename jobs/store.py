@@ -157,20 +157,6 @@ class Store:
         """The rows of a version, from Delta's own statistics."""
         return self.read(schema, name, version).count()
 
-    def changes(self, schema: str, name: str, since: int, until: int) -> tuple[DataFrame, DataFrame] | None:
-        """The rows that were added, and those that were taken out, after version `since` and up to `until`; None where
-        the change data feed does not tell."""
-        from pyspark.errors import AnalysisException
-
-        reader = self.spark.read.option("readChangeFeed", "true").option("endingVersion", until)
-        reader = reader.option("startingVersion", since + 1).format("delta")
-        try:
-            feed = reader.load(f"{self.warehouse}/{schema}/{name}")
-        except AnalysisException:
-            return None
-        columns, added = contract_of(name).column_names, "_change_type IN ('insert', 'update_postimage')"
-        return feed.where(added).select(columns), feed.where(f"NOT {added}").select(columns)
-
     def _properties(self, name: str) -> dict[str, str]:
         kept = f"interval {self._retention_days} days"
         properties = {"delta.logRetentionDuration": kept, "delta.deletedFileRetentionDuration": kept}
