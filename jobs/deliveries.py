@@ -82,35 +82,37 @@ def settle(
     is_own = F.lit(False) if is_new else F.col("delivery") == delivery  # the engine leaves out what is false
     own = earlier.where(is_own)
     new = new.select(columns).persist(StorageLevel.MEMORY_AND_DISK)
-    rows, days = _extent(table, new) if is_new else _extent(table, new, own)
-    if is_new and not rows:
-        new.unpersist()
-        return {}
-    marks = ["__statement", "__statement_2"]
-    touched = new.select(*_statement(table)).union(own.select(*_statement(table))).distinct()
-    affected = (
-        _within(earlier, table, days)
-        .select("*", *_statement(table))
-        .join(touched, marks, "left_semi")
-        .persist(StorageLevel.MEMORY_AND_DISK)
-    )
-    said = affected.where(~is_own).unionByName(
-        new.select("*", F.lit(None).cast("boolean").alias(HERE), *_statement(table))
-    )
-    # The second of two equal rows of one delivery is another dispensing, not the first one again.
-    again = Window.partitionBy(*marks, "delivery").orderBy("source_file", "source_row", *table.key)
-    latest = Window.partitionBy(*marks, "__occurrence").orderBy(F.desc("delivery"))
-    settled = (
-        said.withColumn("__occurrence", F.row_number().over(again))
-        .withColumn("__holds", F.row_number().over(latest) == 1)
-        .persist(StorageLevel.MEMORY_AND_DISK)
-    )
-    holds, here = F.col("__holds"), F.col(HERE)
-    stands, lies = F.coalesce(here, F.lit(False)), F.coalesce(~here, F.lit(False))
-    before = affected.where(is_own)
+    held = [new]
     try:
+        rows, days = _extent(table, new) if is_new else _extent(table, new, own)
+        if is_new and not rows:
+            return {}
+        marks = ["__statement", "__statement_2"]
+        touched = new.select(*_statement(table)).union(own.select(*_statement(table))).distinct()
+        affected = (
+            _within(earlier, table, days)
+            .select("*", *_statement(table))
+            .join(touched, marks, "left_semi")
+            .persist(StorageLevel.MEMORY_AND_DISK)
+        )
+        held.append(affected)
         if is_new and affected.isEmpty():
             return {name: store.append(CONFORMED_SCHEMA, name, new, note)}
+        said = affected.where(~is_own).unionByName(
+            new.select("*", F.lit(None).cast("boolean").alias(HERE), *_statement(table))
+        )
+        # The second of two equal rows of one delivery is another dispensing, not the first one again.
+        again = Window.partitionBy(*marks, "delivery").orderBy("source_file", "source_row", *table.key)
+        latest = Window.partitionBy(*marks, "__occurrence").orderBy(F.desc("delivery"))
+        settled = (
+            said.withColumn("__occurrence", F.row_number().over(again))
+            .withColumn("__holds", F.row_number().over(latest) == 1)
+            .persist(StorageLevel.MEMORY_AND_DISK)
+        )
+        held.append(settled)
+        holds, here = F.col("__holds"), F.col(HERE)
+        stands, lies = F.coalesce(here, F.lit(False)), F.coalesce(~here, F.lit(False))
+        before = affected.where(is_own)
         identity = (*LINEAGE_NAMES, *(column for column in table.key if column not in LINEAGE_NAMES))
         superseded = settled.where(~holds & ~lies).select(columns)
         commits = {}
@@ -128,5 +130,5 @@ def settle(
             commits[lies_there] = store.overwrite(CONFORMED_SCHEMA, lies_there, superseded, note)
         return commits
     finally:
-        for frame in (new, affected, settled):
+        for frame in held:
             frame.unpersist()

@@ -67,33 +67,29 @@ def looks_at_rows_alone(name: str) -> bool:
 
 
 def check_added(
-    name: str, frame: DataFrame, added: DataFrame, before: Mapping[str, int], context: Mapping[str, Any]
+    name: str, frame: DataFrame, delivery: str, before: Mapping[str, int], context: Mapping[str, Any]
 ) -> list[RuleOutcome]:
-    """The same outcomes for a table that passed with `before` (`rows`, and violations by rule) and to which the rows
-    `added` were added since.
+    """The same outcomes for a table that passed with `before` (`rows`, and violations by rule) and to which nothing but
+    the rows of a new delivery was added since.
 
     Of the others only the columns of the key are read. ValueError for a table whose rules look further than a row.
     """
     if not looks_at_rows_alone(name):
         raise ValueError(f"a row of {name} cannot be judged alone")
-    added = added.persist()
+    key = TABLES[name].key
+    added = frame.where(F.col("delivery") == delivery).persist()
     try:
         more = _counted(name, added, context)
-        is_repeated = _rows_with_keys_of(added, frame, TABLES[name].key) > more[ALL] - more[REPEATED]
+        repeated = more[REPEATED]
+        if "delivery" not in key:  # rows of other deliveries may have the same
+            hashed = F.xxhash64(*key).alias("key")
+            keys = added.select(hashed).distinct()
+            repeated = frame.select(hashed).join(keys, "key", "left_semi").count() - (more[ALL] - repeated)
     finally:
         added.unpersist()
     counts = {rule.name: before[rule.name] + more[place] for place, rule in enumerate(rules_of(name))}
-    unique = {IS_UNIQUE: _repeated(frame, TABLES[name].key) if is_repeated else 0}
+    unique = {IS_UNIQUE: _repeated(frame, key) if repeated else 0}
     return judge(name, {HAS_COLUMNS: 0, ROWS: before[ROWS] + more[ALL], **unique, **counts})
-
-
-def _rows_with_keys_of(added: DataFrame, frame: DataFrame, key: Sequence[str]) -> int:
-    """The rows of `frame` with the key (by 64 bits of hash) of one of `added`, which are among them."""
-    if "delivery" in key:  # files of other deliveries are left unread
-        deliveries = [row[0] for row in added.select("delivery").distinct().collect()]
-        frame = frame.where(F.col("delivery").isin(deliveries))
-    hashed = F.xxhash64(*key).alias("key")
-    return frame.select(hashed).join(added.select(hashed).distinct(), "key", "left_semi").count()
 
 
 def raise_if_critical(table: str, outcomes: Sequence[RuleOutcome]) -> None:

@@ -461,8 +461,7 @@ def _judged_by_added(table: str, run: Run, context: Mapping[str, Any]) -> list[R
         return judge(table, counts)
     if not _only_appended(run, stood, run.versions[table]):
         return None
-    frame = run.read(table)
-    return check_added(table, frame, frame.where(F.col("delivery") == run.delivery), counts, context)
+    return check_added(table, run.read(table), run.delivery, counts, context)
 
 
 def _only_appended(run: Run, stood: Commit, version: int) -> bool:

@@ -300,7 +300,7 @@ def _with_warnings(delivery: Delivery, packages: str, atc: str) -> Delivery:
 
 
 def test_judging_what_was_added_gives_what_judging_all_of_it_gives(
-    spark: SparkSession, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     by_added, by_whole = list[str](), list[str]()
 
@@ -360,26 +360,26 @@ def test_counts_that_are_kept_stay_true_on_another_day(spark: SparkSession) -> N
 
 
 def test_a_key_that_comes_again_is_found_among_the_added(spark: SparkSession) -> None:
-    def rows(*contacts: tuple[str, str, str]) -> DataFrame:
-        values = [(p * 32, c * 32, datetime.date(2020, 1, 1), None, "atc", code, None, "f", 1, "2020-06-30")
+    def rows(day: str, *contacts: tuple[str, str, str]) -> DataFrame:
+        values = [(p * 32, c * 32, datetime.date(2020, 1, 1), None, "atc", code, None, "f", 1, day)
                   for p, c, code in contacts]  # fmt: skip
         return spark.createDataFrame(values, TABLES["hospital_drug"].struct())
 
     stood = [("a", "a", "L01XC03"), ("a", "b", "L01XC03")]
-    context = {"study": None, "delivery": "2020-06-30", "tables": {}}
-    before = {one.rule: one.violations for one in check_table("hospital_drug", rows(*stood), context)}
+    context = {"study": None, "delivery": DAYS[1], "tables": {}}
+    before = {one.rule: one.violations for one in check_table("hospital_drug", rows(DAYS[0], *stood), context)}
     for more, repeated in (
         ([("a", "b", "L01XC13"), ("c", "c", "L01XC03")], 0),
         ([("c", "b", "L01XC03"), ("c", "c", "L01XC03")], 1),
         ([("c", "c", "L01XC03"), ("c", "c", "L01XC03")], 1),
         ([("c", "a", "L01XC03"), ("c", "a", "L01XC03")], 2),
     ):
-        frame, added = rows(*stood, *more), rows(*more)
-        judged = check_added("hospital_drug", frame, added, {"rows": 2, **before}, context)
+        frame = rows(DAYS[0], *stood).unionByName(rows(DAYS[1], *more))
+        judged = check_added("hospital_drug", frame, DAYS[1], {"rows": 2, **before}, context)
         assert judged == check_table("hospital_drug", frame, context)
         assert [(one.passed, one.violations) for one in judged if one.rule == IS_UNIQUE] == [(not repeated, repeated)]
     with pytest.raises(ValueError, match="tumour"):
-        check_added("tumour", rows(), rows(), {}, context)
+        check_added("tumour", rows(DAYS[0]), DAYS[1], {}, context)
 
 
 def test_every_delivery_needs_files_of_its_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
