@@ -42,7 +42,7 @@ def _pseudonym(column: Column) -> Rule:
     def violates(_: Context) -> Condition:
         # Cheaper than a regular expression: what decodes as hexadecimal, in lower case, of the right length.
         text = F.col(column.name)
-        is_strange = F.unhex(text).isNull() | (F.length(text) != PSEUDONYM_DIGITS) | (F.lower(text) != text)
+        is_strange = F.unhex(text).isNull() | (F.octet_length(text) != PSEUDONYM_DIGITS) | (F.lower(text) != text)
         return text.isNotNull() & is_strange
 
     return Rule(f"{column.name} is a pseudonym", violates)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
@@ -14,11 +12,12 @@ EMPTY, OTHER = "(empty)", "(other)"
 MAXIMUM_CODES = 60
 
 
-def profiled(raw: RawTable, columns: Collection[str], site: Site) -> list[tuple[str, str, Column]]:
-    """(column, code, condition) of what is counted over the rows of a raw table with these columns: `(empty)` for every
-    column, each code that has a meaning, `(other)` for codes without one. No cell that is not a known code is in it."""
-    shown = [column for column in (*raw.columns, *raw.optional) if column in columns]
-    shown = [column for column in shown if column != raw.id_column and column not in raw.id_parts]
+def profiled(raw: RawTable, site: Site) -> list[tuple[str, str, Column]]:
+    """(column, code, condition) of what is counted over the rows of a raw table: `(empty)` for every column, each code
+    that has a meaning, `(other)` for codes without one. No cell that is not a known code is in it."""
+    shown = [column for column in (*raw.columns, *raw.optional) if not column.endswith("*")]
+    hidden = {raw.id_column, *raw.id_parts, *raw.discarded}
+    shown = [column for column in shown if column not in hidden]
     counted = [(column, EMPTY, F.col(column).isNull()) for column in shown]
     for column, known in raw.known_codes(site).items():
         codes = sorted(known)

@@ -416,7 +416,9 @@ def _broken_rows(text: bytes, until: int, quote: bytes, separator: bytes, cells:
         return False
 
     n = 0
-    for match in opened.finditer(text):
+    # Often only the header has quotes: from the end of the line before the first one to the end of the last one's line.
+    first, last = text.rfind(b"\n", 0, text.find(quote)), text.find(b"\n", text.rfind(quote))
+    for match in opened.finditer(text, max(first, 0), last + 1 or len(text)):
         end = match.end()
         if end >= until:
             break

@@ -66,13 +66,13 @@ def pseudonymise(
     frame: DataFrame, key: bytes, id_column: str, parts: Mapping[str, str] | Sequence[str] = ()
 ) -> DataFrame:
     """`frame` with `person_id` in the place of `id_column`, and each of `parts` replaced by the pseudonym of
-    (column, person, value); `parts` may say which column's name to use. A missing identifier gives a NULL
-    `person_id`."""
+    (column, person, value), or of (column, value) where the identifier is missing and `person_id` NULL; `parts` may say
+    which column's name to use."""
     names = parts if isinstance(parts, Mapping) else {part: part for part in parts}
     keyed = frame.crossJoin(F.broadcast(_pads(frame.sparkSession, key)))
     part = {
         name: F.when(
-            F.col(name).isNotNull() & F.col(id_column).isNotNull(),
+            F.col(name).isNotNull(),
             _pseudonym(F.concat_ws("\u001f", F.lit(known_as.lower()), F.col(id_column), F.col(name))),
         )
         for name, known_as in names.items()

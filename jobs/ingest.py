@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,34 +28,76 @@ from jobs.extracts import (
     splits_of,
     with_source_row,
 )
+from jobs.flags import flag_names, flags, is_flagged
 from jobs.identity import pseudonymise, pseudonymise_links
 from jobs.persons import build_persons
 from jobs.sources.adapter import CONTENT, DUPLICATE, PLACE, SUPPRESSED, Adapter, RawTable
-from jobs.sources.parse import counted_codes, with_reasons
+from jobs.sources.parse import counted_codes
 from schemas import TABLES, quarantine
 
-PARTITION_BYTES = 256 * 2**20  # of text
+PARTITION_BYTES = 64 * 2**20  # of text
+DELIVERED = "__delivered"  # the cells of a row held back, where its columns are not kept
 TABLES_AT_A_TIME = 4
 
 
-def _is_damaged(columns: list[str]) -> Column:
-    """A cell that was not in the encoding it claims carries the replacement character; no text carries NUL."""
-    signs = [F.contains(F.col(c), F.lit(sign)) for c in columns for sign in ("\ufffd", "\0")]
-    return reduce(lambda a, b: a | b, [F.coalesce(sign, F.lit(False)) for sign in signs])
+def _with_damage(frame: DataFrame, columns: list[str]) -> DataFrame:
+    """Adds `__damaged`: a cell that was not in the encoding it claims carries the replacement character; no text has a
+    NUL."""
+    text = F.col("__text")
+    is_damaged = F.contains(text, F.lit("\ufffd")) | F.contains(text, F.lit("\0"))
+    return frame.withColumn("__text", F.concat_ws("", *columns)).withColumn("__damaged", is_damaged).drop("__text")
 
 
 def _with_content(frame: DataFrame, columns: list[str]) -> DataFrame:
-    """Adds CONTENT. NULL is written out, for hashes pass over it."""
+    """Adds CONTENT. NUL stands between cells, and for NULL: it is in no cell of a row that can be accepted."""
     cells = [F.coalesce(F.col(column), F.lit("\0")) for column in sorted(columns)]
-    return frame.withColumns(dict(zip(CONTENT, (F.xxhash64(*cells), F.hash(*cells)), strict=True)))
+    marked = frame.withColumn("__text", F.concat_ws("\0", *cells))
+    return marked.withColumns(dict(zip(CONTENT, (F.xxhash64("__text"), F.hash("__text")), strict=True))).drop("__text")
 
 
 def _mark_duplicates(frame: DataFrame, together: str, partitions: int) -> DataFrame:
     """Rows that repeat an earlier row of the raw table in every cell; rows equal in `together` come into one of the
-    partitions, in order."""
-    cells = tuple(dict.fromkeys((together, *CONTENT)))
+    partitions, one after the other."""
+    # First by a number of 40 bits of `together` and 24 of the content: the engine sorts numbers without reading rows.
+    upper = F.xxhash64(together).bitwiseAND(F.lit(-1 << 24))
+    number = upper.bitwiseOR(F.shiftrightunsigned(F.col(CONTENT[0]), 40))
+    cells = tuple(dict.fromkeys(("__number", together, *CONTENT)))
     earlier = Window.partitionBy(*cells).orderBy(*PLACE).rowsBetween(Window.unboundedPreceding, Window.currentRow)
-    return frame.repartition(partitions, together).withColumn(DUPLICATE, F.row_number().over(earlier) > 1)
+    brought = frame.repartition(partitions, together).withColumn("__number", number)
+    return brought.withColumn(DUPLICATE, F.row_number().over(earlier) > 1).drop("__number")
+
+
+def _with_reasons(annotated: DataFrame, raw: RawTable) -> DataFrame:
+    """Adds to the adapter's reasons those that hold of any raw table: `reasons` as a sorted array, each once."""
+    general = [
+        F.when(F.col(CORRUPT), F.lit("malformed_row")),
+        F.when(F.col("__damaged"), F.lit("damaged_text")),
+    ]
+    if raw.id_column is not None:
+        general.append(F.when(F.col("person_id").isNull(), F.lit("missing_identifier")))
+    every = annotated.withColumn("reasons", F.concat_ws(",", "reasons", *general)).drop(CORRUPT, "__damaged")
+    codes = F.array_remove(F.array_distinct(F.split("reasons", ",")), "")
+    nothing = F.array().cast("array<string>")
+    return every.withColumn("reasons", F.when(F.col("reasons") == "", nothing).otherwise(F.sort_array(codes)))
+
+
+def _as_delivered(columns: list[str], raw: RawTable) -> Column:
+    """The delivered cells among the columns as JSON, pseudonyms for identifiers; of a malformed row no cell."""
+    delivered = {*raw.columns, *raw.optional} - {raw.id_column}
+    prefixes = tuple(c[:-1].lower() for c in raw.optional if c.endswith("*"))
+    cells = [column for column in columns if column in delivered or (prefixes and column.startswith(prefixes))]
+    # In a row of too many or too few cells the identifier may stand under any column.
+    return F.when(F.array_contains("reasons", "malformed_row") | F.lit(not cells), F.lit("{}")).otherwise(
+        F.to_json(F.struct(*(cells or ["reasons"])))
+    )
+
+
+def _hold_back_repeated_keys(judged: DataFrame, key: Sequence[str]) -> DataFrame:
+    """Adds the reason `repeated_key` to accepted rows that contradict an earlier one of the same key."""
+    counts = ~F.col(DUPLICATE) & (F.size("reasons") == 0)
+    order = Window.partitionBy(*key, counts).orderBy(*PLACE).rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    is_later = counts & (F.row_number().over(order) > 1)
+    return judged.withColumn("reasons", F.when(is_later, F.array(F.lit("repeated_key"))).otherwise(F.col("reasons")))
 
 
 def annotate_rows(
@@ -67,31 +109,35 @@ def annotate_rows(
     partitions: int,
     delivery: str,
 ) -> DataFrame:
-    """Raw rows with pseudonyms, the delivery, the adapter's typed columns, `reasons` (sorted, empty: accepted),
-    `__duplicate` and `__suppressed` (of an erased person: neither accepted nor held back)."""
+    """Raw rows with pseudonyms, the adapter's typed columns, `reasons` (sorted, empty: accepted), the flags of what
+    stands in them (jobs/delivery_profile.py), `__duplicate` and `__suppressed` (of an erased person: neither accepted
+    nor held back), each person's rows together; without the cells that nothing reads afterwards."""
     cells = [column for column in rows.columns if column not in (*LINEAGE, *PLACE, BESIDE, CORRUPT)]
-    # Rows that differ in a column that is ignored are not the same row.
-    marked = _with_content(rows.withColumn("__damaged", _is_damaged(cells)), [*cells, BESIDE]).drop(BESIDE)
+    marked = _with_damage(rows, cells)
     if raw.id_column is not None:
         marked = pseudonymise(marked, key, raw.id_column, {part: raw.id_names.get(part, part) for part in raw.id_parts})
     if raw.links:
         marked = pseudonymise_links(marked, key, raw.links)
+    # Of pseudonyms: a hash without a key tells an identifier to who tries them all. And rows that differ in a column
+    # that is ignored are not the same row.
+    said = ["person_id" if column == raw.id_column else column for column in cells]
+    marked = _with_content(marked, [*said, BESIDE]).drop(BESIDE)
     if raw.is_vocabulary:
-        marked = marked.withColumn(DUPLICATE, F.lit(False))
+        told = marked.withColumn(DUPLICATE, F.lit(False))
     else:
-        marked = _mark_duplicates(marked, CONTENT[0] if raw.id_column is None else "person_id", partitions)
-    marked = mark_suppressed(marked, suppressions if raw.id_column is not None else None, SUPPRESSED)
+        told = _mark_duplicates(marked, CONTENT[0] if raw.id_column is None else "person_id", partitions)
     # After the exchange the engine knows it to be the same in every row, and reads it as a date once.
-    annotated = raw.annotate(marked.withColumn("delivery", F.lit(delivery)), site)
-    general = [
-        F.when(F.col(CORRUPT), F.lit("malformed_row")),
-        F.when(F.col("__damaged"), F.lit("damaged_text")),
-    ]
-    if raw.id_column is not None:
-        general.append(F.when(F.col("person_id").isNull(), F.lit("missing_identifier")))
-    every = F.sort_array(F.array_union(F.col("reasons"), with_reasons(*general)))
-    reasons = F.when(F.coalesce(*general).isNull() & (F.size("reasons") < 2), F.col("reasons")).otherwise(every)
-    return annotated.withColumn("reasons", reasons).drop(CORRUPT, "__damaged", *CONTENT)
+    told = told.drop(*raw.discarded).withColumn("delivery", F.lit(delivery))
+    annotated = raw.annotate(told, site).drop("delivery")
+    judged = _with_reasons(annotated, raw)
+    judged = judged.withColumns(flags(condition for _, _, condition in profiled(raw, site)))
+    if raw.unique:
+        judged = _hold_back_repeated_keys(judged, raw.unique)
+    if raw.kept is not None:
+        delivered = F.when(F.size("reasons") > 0, _as_delivered(judged.columns, raw))
+        judged = judged.withColumn(DELIVERED, delivered)
+    judged = judged.drop(*(column for column in (*cells, *CONTENT) if not raw.keeps(column, site)))
+    return mark_suppressed(judged, suppressions if raw.id_column is not None else None, SUPPRESSED)
 
 
 @dataclass(frozen=True)
@@ -134,8 +180,8 @@ def count_rows(annotated: DataFrame, raw: RawTable, site: Site) -> Counted:
         "rows_duplicate": F.col(DUPLICATE) & ~F.col(SUPPRESSED),
         "rows_suppressed": F.col(SUPPRESSED),
     }
-    stands = profiled(raw, annotated.columns, site)
-    conditions = [*ends.values(), *(condition for _, _, condition in stands)]
+    stands = profiled(raw, site)
+    conditions = [*ends.values(), *(is_flagged(place) for place in range(len(stands)))]
     splits = splits_of(annotated, *(F.count_if(one).alias(f"c{n}") for n, one in enumerate(conditions))).collect()
     totals = [sum(row[4 + place] for row in splits) for place in range(len(conditions))]
     return Counted(
@@ -166,23 +212,13 @@ def build_profile(counted: Mapping[str, Counted], delivery: str, spark: SparkSes
 
 
 def build_quarantine(annotated: DataFrame, raw: RawTable) -> DataFrame:
-    """One row per raw row held back: its reasons and its delivered cells as JSON, pseudonyms for identifiers; of a
-    malformed row no cell."""
-    delivered = [*raw.columns, *[c for c in raw.optional if not c.endswith("*")]]
-    prefixes = tuple(c[:-1].lower() for c in raw.optional if c.endswith("*"))
-    cells = [
-        column
-        for column in annotated.columns
-        if column != raw.id_column and (column in delivered or (prefixes and column.startswith(prefixes)))
-    ]
+    """One row per raw row held back: its reasons and its delivered cells."""
     person = F.col("person_id") if "person_id" in annotated.columns else F.lit(None).cast("string")
+    delivered = F.col(DELIVERED) if raw.kept is not None else _as_delivered(annotated.columns, raw)
     return annotated.where(is_quarantined()).select(
         person.alias("person_id"),
         "reasons",
-        # In a row of too many or too few cells the identifier may stand under any column.
-        F.when(F.array_contains("reasons", "malformed_row") | F.lit(not cells), F.lit("{}"))
-        .otherwise(F.to_json(F.struct(*(cells or ["reasons"]))))
-        .alias("row"),
+        delivered.alias("row"),
         *[F.col(column) for column in quarantine.column_names if column in LINEAGE],
     )
 
@@ -235,8 +271,8 @@ def ingested_tables(
         rows, partitions = read_extract(spark, extract), partitions_of(extract, spark)
         return annotate_rows(rows, raws[name], site, key, suppressions, partitions, delivery)
 
-    raw_rows = {name: annotated(name, one).persist(StorageLevel.MEMORY_AND_DISK) for name, one in extracts.items()}
-    held = list(raw_rows.values())
+    held = [annotated(*one).persist(StorageLevel.MEMORY_AND_DISK) for one in extracts.items()]
+    raw_rows = {name: frame.withColumn("delivery", F.lit(delivery)) for name, frame in zip(extracts, held, strict=True)}
     try:
         if adapter.relate is not None:
             related = adapter.relate(raw_rows, site)
@@ -248,7 +284,10 @@ def ingested_tables(
         ensure_balanced({name: one.ledger for name, one in counted.items()})
         rows = {name: with_source_row(frame, counted[name].offsets) for name, frame in raw_rows.items()}
         accepted = {
-            name: frame.where(is_accepted()).drop("reasons", DUPLICATE, SUPPRESSED) for name, frame in rows.items()
+            name: frame.where(is_accepted()).drop(
+                "reasons", DELIVERED, DUPLICATE, SUPPRESSED, *flag_names(frame.columns)
+            )
+            for name, frame in rows.items()
         }
         conformed = adapter.conform(accepted, site)
         strange = conformed.pop("unknown_codes", None)

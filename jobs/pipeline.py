@@ -534,7 +534,8 @@ def _rows(run: Run, table: str, commit: Commit) -> int:
 
 
 def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> dict[str, Commit]:
-    """Write the stage's tables side by side, then judge them, then write the marker."""
+    """Write the stage's tables side by side and judge them, each as soon as what its rules look at is there; then write
+    the marker."""
     wanted = fingerprint(made_of)
     note: dict[str, Any] = {"fingerprint": wanted, **stage.stamp(run)}
     run.base = base = _base(stage, run)
@@ -549,10 +550,17 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
             run.use(name, commits[name])
         return commits
 
+    early: dict[str, list[RuleOutcome]] = {}
+
+    def write_and_judge(table: str, frame: DataFrame) -> dict[str, Commit]:
+        commits = write(table, frame, note)
+        early.update({name: _gate(name, run) for name in commits if _has_gate(name) and looks_at_rows_alone(name)})
+        return commits
+
     # Small tables cost Spark's start of a job rather than its work, so several are written at a time.
     with stage.tables(run) as tables, ThreadPoolExecutor(ingest.TABLES_AT_A_TIME) as pool:
         first = [name for name in tables if name != stage.marker]
-        written = list(pool.map(lambda name: write(name, tables[name], note), first))
+        written = list(pool.map(lambda name: write_and_judge(name, tables[name]), first))
         more = stage.then(run)
         written += pool.map(lambda name: write(name, more[name], note), more)
         commits = {name: commit for one in written for name, commit in one.items()}
@@ -561,7 +569,7 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
                 commits[table] = _of_marker(run, base, table)
                 run.use(table, commits[table])  # a rule of another table may look into it
         gated = list(filter(_has_gate, commits))
-        judged = dict(zip(gated, pool.map(lambda name: _gate(name, run), gated), strict=True))
+        judged = dict(zip(gated, pool.map(lambda name: early.get(name) or _gate(name, run), gated), strict=True))
         run.outcomes[stage.name] = {**run.outcomes.get(stage.name, {}), **judged}
         for name, outcomes in judged.items():
             raise_if_critical(name, outcomes)

@@ -38,8 +38,9 @@ class RawTable:
     Before `annotate` sees a row, ingest has read every column as trimmed text (empty is NULL), replaced `id_column`
     by `person_id`, each of `id_parts` by a pseudonym of the person and the value, added `source_file`, `delivery`,
     PLACE (the order of rows; they are numbered later) and CONTENT, and brought each person's rows into one partition,
-    in the order of their content. `annotate` adds typed columns and `reasons` (array<string> of codes such as
-    `impossible_date:birth_date`); a row with an empty array is accepted.
+    in the order of their content. `annotate` looks at one row at a time: it adds typed columns, beside the cells as
+    delivered, and `reasons`, codes such as `impossible_date:birth_date` with commas between (parse.with_reasons); a row
+    with none is accepted.
     """
 
     name: str
@@ -60,6 +61,21 @@ class RawTable:
     links: Mapping[str, str] = field(default_factory=dict)
     # column that tables are joined by -> purpose: its values become pseudonyms that are the same for one purpose
     is_vocabulary: bool = False  # only looked up: a repeated row says nothing new and is not told apart
+    unique: tuple[str, ...] = ()  # columns in which no two accepted rows are the same: later ones are held back
+    discarded: tuple[str, ...] = ()  # cells that tell rows apart but are shown nowhere, as other identifiers
+    kept: tuple[str, ...] | None = None
+    # of a large table: what `conform` reads of the cells (None: any), names or prefixes ending in *, and of CONTENT;
+    # the others are not held. Not together with `unique`, or where `relate` gives reasons.
+
+    def __post_init__(self) -> None:
+        if self.unique and self.kept is not None:
+            raise ValueError(f"{self.name}: rows that may still be held back need all their cells")
+
+    def keeps(self, column: str, site: Site) -> bool:
+        """Whether the column is there after the rows were judged."""
+        if column not in CONTENT and (self.kept is None or column in self.known_codes(site)):
+            return True
+        return any(column.startswith(one[:-1]) if one.endswith("*") else column == one for one in self.kept or ())
 
     def known_codes(self, site: Site) -> dict[str, frozenset[str]]:
         """Column -> the values with a meaning at this site."""

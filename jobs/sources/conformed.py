@@ -18,7 +18,7 @@ from jobs.sources.adapter import Adapter, RawTable
 from jobs.sources.claims import claims_of
 from jobs.sources.life_table import PUBLISHED as PUBLISHED_LIFE_TABLES
 from jobs.sources.life_table import conform_life_table
-from jobs.sources.parse import ATC_SHAPE, ICD10_SHAPE, NUMBER, no_code, with_reasons, without_repeated_keys
+from jobs.sources.parse import ATC_SHAPE, ICD10_SHAPE, NUMBER, no_code, with_reasons
 from schemas import CONFORMED
 from schemas.conformed import OLDEST
 from schemas.contract import LINEAGE, PERSON_ID, Table
@@ -164,12 +164,7 @@ def _annotate(table: Table, frame: DataFrame, _: Site) -> DataFrame:
         for earlier, later, reason in IN_ORDER
         if {earlier, later} <= names
     ]
-    judged = typed.withColumn("reasons", with_reasons(*reasons))
-    return (
-        judged
-        if set(table.key) & set(LINEAGE_NAMES)
-        else without_repeated_keys(judged, [TYPED + name for name in table.key])
-    )
+    return typed.withColumn("reasons", with_reasons(*reasons))
 
 
 def _select(table: Table, frame: DataFrame) -> DataFrame:
@@ -203,6 +198,7 @@ def _raw_table(table: Table) -> RawTable:
         id_column=PERSON_ID.name if PERSON_ID in columns else None,
         id_parts=parts,
         required=table.name in REQUIRED_TABLES,
+        unique=() if set(table.key) & set(LINEAGE_NAMES) else tuple(TYPED + name for name in table.key),
     )
 
 

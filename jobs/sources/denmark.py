@@ -35,7 +35,6 @@ from jobs.sources.parse import (
     site_codes,
     unknown_code,
     with_reasons,
-    without_repeated_keys,
 )
 from schemas import TABLES
 
@@ -97,7 +96,7 @@ def _icd10(name: str) -> Column:
 def _annotate_person(frame: DataFrame, site: Site) -> DataFrame:
     statuses = site_codes(site, "statuses", STATUS)
     status, since = decoded("status", statuses), _date("statusdato")
-    judged = frame.withColumns(
+    return frame.withColumns(
         {
             "sex": decoded("koen", SEX),
             "birth_date": _date("foedselsdato"),
@@ -112,7 +111,6 @@ def _annotate_person(frame: DataFrame, site: Site) -> DataFrame:
             ),
         }
     )  # fmt: skip
-    return without_repeated_keys(judged, ["person_id"])
 
 
 def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:
@@ -124,7 +122,7 @@ def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:
 
 def _annotate_cancer(frame: DataFrame, _: Site) -> DataFrame:
     diagnosed = _date("d_diagnosedato")
-    judged = frame.withColumns(
+    return frame.withColumns(
         {
             "diagnosis_date": diagnosed,
             "reasons": with_reasons(
@@ -134,12 +132,11 @@ def _annotate_cancer(frame: DataFrame, _: Site) -> DataFrame:
             ),
         }
     )  # fmt: skip
-    return without_repeated_keys(judged, ["person_id", "tumornr"])
 
 
 def _annotate_recurrence(frame: DataFrame, site: Site) -> DataFrame:
     kinds, day = site_codes(site, "recurrences", RECURRENCE), _date("d_recidiv")
-    judged = frame.withColumns(
+    return frame.withColumns(
         {
             "event_date": day,
             "kind": decoded("recidivtype", kinds),
@@ -149,18 +146,15 @@ def _annotate_recurrence(frame: DataFrame, site: Site) -> DataFrame:
             ),
         }
     )  # fmt: skip
-    return without_repeated_keys(judged, ["person_id", "tumornr", "event_date", "kind"])
 
 
 def _annotate_older_contact(frame: DataFrame, _: Site) -> DataFrame:
-    judged = frame.withColumns(_contact("recnum", "d_inddto", "d_uddto"))
-    return without_repeated_keys(judged, ["person_id", "recnum"])
+    return frame.withColumns(_contact("recnum", "d_inddto", "d_uddto"))
 
 
 def _annotate_newer_contact(frame: DataFrame, site: Site) -> DataFrame:
     repeats = [reason(F.col("lprindberetningssystem") != NEWER, REPEATS)] if "lpr_adm" in site.inputs else []
-    judged = frame.withColumns(_contact("dw_ek_kontakt", "dato_start", "dato_slut", *repeats))
-    return without_repeated_keys(judged, ["person_id", "dw_ek_kontakt"])
+    return frame.withColumns(_contact("dw_ek_kontakt", "dato_start", "dato_slut", *repeats))
 
 
 def _contact(link: str, first: str, last: str, *more: Column) -> dict[str, Column]:
@@ -418,22 +412,22 @@ ADAPTER = Adapter(
     raw_tables=(
         _table(
             "person", _annotate_person, ("pnr", "koen", "foedselsdato", "status", "statusdato", "region"),
-            required=True, site_codes={"region": ("regions", frozenset())},
+            required=True, unique=("person_id",), site_codes={"region": ("regions", frozenset())},
         ),
         _table("deaths", _annotate_death, ("pnr", "d_dodsdto")),
         _table(
             "cancer", _annotate_cancer,
             ("pnr", "tumornr", "d_diagnosedato", "c_icd10", "c_morfo3", "udbredelse", "diaggrundlag"),
-            required=True, id_parts=("tumornr",),
+            required=True, id_parts=("tumornr",), unique=("person_id", "tumornr"),
             site_codes={"udbredelse": ("extents", frozenset(EXTENT)), "diaggrundlag": ("basis", frozenset(BASIS))},
         ),
         _table(
             "recurrence", _annotate_recurrence, ("pnr", "d_recidiv", "recidivtype"), optional=("tumornr",),
-            id_parts=("tumornr",),
+            id_parts=("tumornr",), unique=("person_id", "tumornr", "event_date", "kind"),
         ),
         _table(
             "lpr_adm", _annotate_older_contact, ("pnr", "recnum", "d_inddto", "d_uddto"), optional=("c_pattype",),
-            links={"recnum": "recnum"},
+            links={"recnum": "recnum"}, unique=("person_id", "recnum"),
         ),
         _table(
             "lpr_diag", _annotate_diagnosis("c_diag", "c_diagtype", None), ("recnum", "c_diag", "c_diagtype"),
@@ -450,7 +444,7 @@ ADAPTER = Adapter(
         _table(
             "lpr_a_kontakt", _annotate_newer_contact,
             ("pnr", "dw_ek_kontakt", "dato_start", "dato_slut", "lprindberetningssystem"),
-            links={"dw_ek_kontakt": "dw_ek_kontakt"},
+            links={"dw_ek_kontakt": "dw_ek_kontakt"}, unique=("person_id", "dw_ek_kontakt"),
         ),
         _table(
             "lpr_a_diagnose", _annotate_diagnosis("diag_kode", "diag_kode_type", "senere_afkraeftet"),
@@ -468,7 +462,7 @@ ADAPTER = Adapter(
         ),
         _table(
             "prescriptions", _annotate_prescription, ("pnr", "eksd", "atc", "apk"), optional=("vnr", "volume"),
-            required=True,
+            required=True, kept=("atc",),
         ),
         _table(
             "pathology", _annotate_sample, ("pnr", "d_rekvdato", "c_snomedkode", "provested"), optional=("tumornr",),

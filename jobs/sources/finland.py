@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.sources.adapter import Adapter, RawTable
+from jobs.sources.adapter import CONTENT, Adapter, RawTable
 from jobs.sources.claims import claims_of, seen_in_hospital
 from jobs.sources.icdo import icd10_of
 from jobs.sources.life_table import RAW_TABLES as LIFE_TABLES
@@ -37,7 +37,6 @@ from jobs.sources.parse import (
     site_codes,
     unknown_code,
     with_reasons,
-    without_repeated_keys,
 )
 from jobs.sources.unpivot import unpivoted
 from schemas import TABLES
@@ -125,7 +124,7 @@ def _letters_and_digits(text: Column) -> Column:
 
 def _annotate_population(frame: DataFrame, site: Site) -> DataFrame:
     dated = _with_dates(frame, "SYNTYMAPV", "MAASTAMUUTTOPV")
-    judged = dated.withColumns(
+    return dated.withColumns(
         {
             "sex": decoded("SUKUPUOLI", SEX),
             "birth_date": _day("SYNTYMAPV"),
@@ -139,14 +138,13 @@ def _annotate_population(frame: DataFrame, site: Site) -> DataFrame:
             ),
         }
     )  # fmt: skip
-    return without_repeated_keys(judged, ["person_id"])
 
 
 def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
     dated = _with_dates(frame, "dg_date", "ex_date")
     status = decoded("status_close", site_codes(site, "statuses", STATUS))
     closed = _not_after_delivery("ex_date")
-    judged = dated.withColumns(
+    return dated.withColumns(
         {
             "diagnosis_date": _not_after_delivery("dg_date"),
             "diagnosis_date_precision": _precision("dg_date"),
@@ -161,12 +159,11 @@ def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
             ),
         }
     )  # fmt: skip
-    return without_repeated_keys(judged, ["person_id", "tumour_no"])
 
 
 def _annotate_recurrence(frame: DataFrame, site: Site) -> DataFrame:
     kinds = site_codes(site, "recurrences", RECURRENCE)
-    judged = _with_dates(frame, "PVM").withColumns(
+    return _with_dates(frame, "PVM").withColumns(
         {
             "event_date": _not_after_delivery("PVM"),
             "event_date_precision": _precision("PVM"),
@@ -177,7 +174,6 @@ def _annotate_recurrence(frame: DataFrame, site: Site) -> DataFrame:
             ),
         }
     )  # fmt: skip
-    return without_repeated_keys(judged, ["person_id", "tumour_no", "event_date", "kind"])
 
 
 def _annotate_care(frame: DataFrame, _: Site) -> DataFrame:
@@ -185,7 +181,6 @@ def _annotate_care(frame: DataFrame, _: Site) -> DataFrame:
         {
             "start_date": _day("TUPVA"),
             "end_date": _day("LPVM"),
-            "contact_id": row_pseudonym(),
         }
     )
     start, end = F.col("start_date"), F.col("end_date")
@@ -209,7 +204,6 @@ def _annotate_hospital_drugs(frame: DataFrame, site: Site) -> DataFrame:
         {
             "start_date": start,
             "end_date": F.when(end != start, end),
-            "contact_id": row_pseudonym(),
             "code_system": F.when(has_code, "atc").otherwise("name"),
             "code": F.when(has_code, code).otherwise(name),
             "reasons": with_reasons(
@@ -329,7 +323,7 @@ def _conform(accepted: Mapping[str, DataFrame], site: Site) -> dict[str, DataFra
         "person_claims": _claims(accepted),
         "tumour": _tumour(accepted["cancer"], site),
         "dispensing": _dispensing(accepted["purchases"]),
-        "hospital_diagnosis": _hospital_diagnosis(accepted["care"]),
+        "hospital_diagnosis": _hospital_diagnosis(accepted["care"].withColumn("contact_id", row_pseudonym())),
         "unknown_codes": _mended_codes(accepted),
         **conform_life_table(accepted, site),
     }
@@ -337,7 +331,8 @@ def _conform(accepted: Mapping[str, DataFrame], site: Site) -> dict[str, DataFra
         named = accepted["recurrence"].withColumn("tumour_id", F.col("tumour_no"))
         conformed["recurrence"] = named.select(*TABLES["recurrence"].column_names)
     if "hospital_drugs" in accepted:
-        conformed["hospital_drug"] = _hospital_drug(accepted["hospital_drugs"], site)
+        given = accepted["hospital_drugs"].withColumn("contact_id", row_pseudonym())
+        conformed["hospital_drug"] = _hospital_drug(given, site)
     if "pathology" in accepted:
         results = accepted["pathology"].withColumn("tumour_id", F.col("tumour_no"))
         conformed["biomarker"] = results.select(*TABLES["biomarker"].column_names)
@@ -355,6 +350,7 @@ ADAPTER = Adapter(
             columns=("HETU", "SUKUPUOLI", "SYNTYMAPV", "ALUE"),
             optional=("MAASTAMUUTTOPV",),
             id_column="HETU",
+            unique=("person_id",),
             options=TEXT,
             site_codes={"ALUE": ("regions", frozenset(REGION))},
         ),
@@ -364,6 +360,7 @@ ADAPTER = Adapter(
             columns=("HETU", "tumour_no", "dg_date", "topo", "morpho", "beh", "stage"),
             optional=("basis", "ex_date", "status_close"),
             id_column="HETU",
+            unique=("person_id", "tumour_no"),
             id_parts=("tumour_no",),
             options=TEXT,
             site_codes={
@@ -378,6 +375,7 @@ ADAPTER = Adapter(
             columns=("HETU", "PVM", "LAJI"),
             optional=("tumour_no",),
             id_column="HETU",
+            unique=("person_id", "tumour_no", "event_date", "kind"),
             id_parts=("tumour_no",),
             required=False,
             options=TEXT,
@@ -388,6 +386,7 @@ ADAPTER = Adapter(
             columns=("HETU", "TUPVA", "LPVM", "PDGO"),
             optional=("SDG*",),
             id_column="HETU",
+            kept=("PDGO", "sdg*", *CONTENT),
             options=TEXT,
         ),
         RawTable(
@@ -396,6 +395,7 @@ ADAPTER = Adapter(
             columns=("HETU", "ATC", "VALMISTE", "ALOITUSPV"),
             optional=("LOPETUSPV", "ANTOREITTI"),
             id_column="HETU",
+            kept=("ATC", "ANTOREITTI", *CONTENT),
             required=False,
             options=TEXT,
             site_codes={"ANTOREITTI": ("routes", frozenset(ROUTE))},
@@ -405,6 +405,7 @@ ADAPTER = Adapter(
             annotate=_annotate_purchase,
             columns=("HETU", "ATC", "OSTOPV", "PLKM", "VNRO"),
             id_column="HETU",
+            kept=("ATC",),
             options=TEXT,
         ),
         RawTable(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.sources.adapter import Adapter, RawTable
+from jobs.sources.adapter import CONTENT, Adapter, RawTable
 from jobs.sources.claims import claims_of, seen_in_hospital
 from jobs.sources.icdo import icd10_of
 from jobs.sources.life_table import RAW_TABLES as LIFE_TABLES
@@ -34,8 +34,8 @@ from jobs.sources.parse import (
     row_pseudonym,
     site_codes,
     unknown_code,
+    with_compact_dates,
     with_reasons,
-    without_repeated_keys,
 )
 from jobs.sources.unpivot import unpivoted
 from schemas import TABLES
@@ -75,7 +75,7 @@ def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
     born, diagnosed = compact_date("P_fodselsdato"), compact_date("S_diagnosedato")
     inexact = compact_precision("S_diagnosedato") != "day"
     since, is_dead = compact_date("P_statusdato"), F.col("P_personstatus") == "D"
-    judged = frame.withColumns(
+    return frame.withColumns(
         {
             "sex": decoded("P_kjonn", SEX),
             "birth_date": born,
@@ -94,12 +94,11 @@ def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
             ),
         }
     )  # fmt: skip
-    return without_repeated_keys(judged, ["person_id", "S_tumornr"])
 
 
 def _annotate_recurrence(frame: DataFrame, _: Site) -> DataFrame:
     happened = compact_date("R_dato")
-    judged = frame.withColumns(
+    return frame.withColumns(
         {
             "event_date": happened,
             "kind": decoded("R_type", RECURRENCE),
@@ -108,20 +107,12 @@ def _annotate_recurrence(frame: DataFrame, _: Site) -> DataFrame:
             ),
         }
     )
-    return without_repeated_keys(judged, ["person_id", "S_tumornr", "event_date", "kind"])
 
 
 def _annotate_hospital(frame: DataFrame, site: Site) -> DataFrame:
     accepted = [str(code) for code in site.adapter.get("accepted_nprid_reg", ["1"])]
-    typed = frame.withColumns(
-        {
-            "start_date": compact_date("inndato"),
-            "end_date": compact_date("utdato"),
-            "sex": decoded("kjonn", SEX),
-            "birth_date": compact_date("fodselsar"),
-            "contact_id": row_pseudonym(),
-        }
-    )
+    dated = with_compact_dates(frame, {"start_date": "inndato", "end_date": "utdato", "birth_date": "fodselsar"})
+    typed = dated.withColumn("sex", decoded("kjonn", SEX))
     start, end, born = F.col("start_date"), F.col("end_date"), F.col("birth_date")
     reasons = with_reasons(
         impossible("fodselsar", born), missing("inndato"), impossible("inndato", start), impossible("utdato", end),
@@ -132,17 +123,17 @@ def _annotate_hospital(frame: DataFrame, site: Site) -> DataFrame:
 
 
 def _annotate_prescription(frame: DataFrame, _: Site) -> DataFrame:
-    typed = frame.withColumn("ddd", number("DDD"))
-    return _dispensed(typed, "Utlevering_Dato", "ATC", impossible_number("DDD", F.col("ddd")))
+    typed = frame.withColumn("amount", number("DDD"))
+    return _dispensed(typed, "Utlevering_Dato", "ATC", impossible_number("DDD", F.col("amount")))
 
 
 def _annotate_h_prescription(frame: DataFrame, _: Site) -> DataFrame:
     strange = unknown_code("kjonn", SEX_IN_WORDS)
-    return _dispensed(frame, "utleveringsdato", "atc_1", strange).withColumn("ddd", F.lit(None).cast("double"))
+    return _dispensed(frame, "utleveringsdato", "atc_1", strange).withColumn("amount", F.lit(None).cast("double"))
 
 
 def _dispensed(frame: DataFrame, day: str, code: str, *more: Column) -> DataFrame:
-    typed = frame.withColumns({"dispensed_date": compact_date(day), "atc_code": F.upper(code)})
+    typed = with_compact_dates(frame, {"dispensed_date": day}).withColumn("atc_code", F.upper(code))
     reasons = with_reasons(
         missing(day),
         missing(code),
@@ -219,7 +210,8 @@ def _hospital_diagnosis(hospital: DataFrame) -> DataFrame:
     def code(cell: Column) -> Column:
         return F.nullif(bare_code(cell), F.lit(""))
 
-    diagnoses = unpivoted(hospital, ("tilstand_",), code, position).select(
+    contacts = hospital.withColumn("contact_id", row_pseudonym())
+    diagnoses = unpivoted(contacts, ("tilstand_",), code, position).select(
         "person_id", "contact_id", "start_date", "end_date", F.col("cell").alias("icd10"),
         F.col("of_column").alias("position"), "source_file", "source_row", "delivery",
     )  # fmt: skip
@@ -230,11 +222,13 @@ def _hospital_drug(hospital: DataFrame) -> DataFrame:
     """One row per drug code on a contact; the other procedure codes of the contact give the route."""
     procedures = [c for c in hospital.columns if c.startswith(("ncmp_", "cyto_", "ncsp_"))]
     routes = F.coalesce(*[decoded(column, ROUTE) for column in procedures], F.lit("unspecified"))
-    system = F.when(F.col("cell").rlike(ATC), "atc").when(F.col("cell").rlike(NATIONAL), "national")
+    cell, size = F.col("cell"), F.octet_length(F.col("cell"))  # most other codes are told by their length
+    system = F.when((size == 7) & cell.rlike(ATC), "atc").when((size == 5) & cell.rlike(NATIONAL), "national")
     drugs = (
         unpivoted(hospital.withColumn("route", routes), ("ncmp_", "cyto_", "ncsp_"))
         .withColumn("code_system", system)
         .where(F.col("code_system").isNotNull())
+        .withColumn("contact_id", row_pseudonym())
         .select(
             "person_id", "contact_id", "start_date", F.lit(None).cast("date").alias("end_date"), "code_system",
             F.col("cell").alias("code"), "route", "source_file", "source_row", "delivery",
@@ -247,7 +241,8 @@ def _dispensing(accepted: Mapping[str, DataFrame]) -> DataFrame:
     parts = [
         accepted[name].select(
             "person_id", "dispensed_date", F.col("atc_code").alias("atc"), F.lit(None).cast("double").alias("packages"),
-            "ddd", F.lit(None).cast("int").alias("days_supply"), "source_file", "source_row", "delivery",
+            F.col("amount").alias("ddd"), F.lit(None).cast("int").alias("days_supply"),
+            "source_file", "source_row", "delivery",
         )
         for name in ("prescriptions", "h_prescriptions")
         if name in accepted
@@ -282,6 +277,7 @@ ADAPTER = Adapter(
             ),
             optional=("S_stadium", "S_side"),
             id_column="P_lopenr",
+            unique=("person_id", "S_tumornr"),
             id_parts=("S_tumornr",),
             options=TEXT,
             code_columns={"S_met": frozenset(STAGE)},
@@ -296,6 +292,7 @@ ADAPTER = Adapter(
             annotate=_annotate_recurrence,
             columns=("P_lopenr", "S_tumornr", "R_dato", "R_type"),
             id_column="P_lopenr",
+            unique=("person_id", "S_tumornr", "event_date", "kind"),
             id_parts=("S_tumornr",),
             options=TEXT,
         ),
@@ -305,6 +302,7 @@ ADAPTER = Adapter(
             columns=("lopenr", "inndato", "utdato", "fodselsar", "kjonn", "tilstand_1_1", "nprid_reg"),
             optional=("aar", "drg", "institusjonid", "doddato", "tilstand_*", "ncmp_*", "ncsp_*", "cyto_*"),
             id_column="lopenr",
+            kept=("tilstand_*", "ncmp_*", "ncsp_*", "cyto_*", *CONTENT),
             options=TEXT,
         ),
         RawTable(
@@ -312,6 +310,7 @@ ADAPTER = Adapter(
             annotate=_annotate_prescription,
             columns=("Pasient_Lopenummer", "Utlevering_Dato", "ATC", "DDD"),
             id_column="Pasient_Lopenummer",
+            kept=(),
             options=TEXT,
         ),
         RawTable(
@@ -320,6 +319,7 @@ ADAPTER = Adapter(
             columns=("lopeNr", "atc_1", "utleveringsdato"),
             optional=("forskrivningsDato", "kjonn"),
             id_column="lopeNr",
+            kept=(),
             required=False,
             options=TEXT,
         ),

@@ -36,7 +36,6 @@ from jobs.sources.parse import (
     site_codes,
     unknown_code,
     with_reasons,
-    without_repeated_keys,
 )
 from schemas import TABLES
 
@@ -148,9 +147,8 @@ def _unreadable(name: str, typed: Column, kind: str) -> Column:
 
 
 def _tidy(frame: DataFrame) -> DataFrame:
-    """Concepts as whole numbers, without the columns that are not kept."""
-    kept = frame.drop(*NOT_KEPT)
-    return kept.withColumns({name: _whole(name) for name in kept.columns if name.endswith("_concept_id")})
+    """Concepts as whole numbers."""
+    return frame.withColumns({name: _whole(name) for name in frame.columns if name.endswith("_concept_id")})
 
 
 # ---- raw tables ----
@@ -166,7 +164,7 @@ def _annotate_person(frame: DataFrame, site: Site) -> DataFrame:
     )
     known = F.coalesce(month, F.lit("1")).rlike(PART) & F.coalesce(day, F.lit("1")).rlike(PART)
     born = F.when(year.rlike(r"^\d{4}$") & known, F.try_to_date(text, "yyyyMMdd"))
-    judged = _tidy(frame).withColumns(
+    return _tidy(frame).withColumns(
         {
             "sex": decoded("gender_concept_id", sexes),
             "birth_date": born,
@@ -177,7 +175,6 @@ def _annotate_person(frame: DataFrame, site: Site) -> DataFrame:
             ),
         }
     )  # fmt: skip
-    return without_repeated_keys(judged, ["person_id"])
 
 
 def _annotate_observation_period(frame: DataFrame, _: Site) -> DataFrame:
@@ -279,8 +276,7 @@ def _annotate_measurement(frame: DataFrame, _: Site) -> DataFrame:
 
 
 def _annotate_location(frame: DataFrame, _: Site) -> DataFrame:
-    judged = _tidy(frame).withColumns({"reasons": with_reasons(missing("location_id"))})
-    return without_repeated_keys(judged, ["location_id"])
+    return _tidy(frame).withColumns({"reasons": with_reasons(missing("location_id"))})
 
 
 def _annotate_concept(frame: DataFrame, _: Site) -> DataFrame:
@@ -300,7 +296,7 @@ def _annotate_concept(frame: DataFrame, _: Site) -> DataFrame:
                 ),
             ),
         }
-    ).drop("concept_name", "valid_start_date", "valid_end_date", "domain_id", "standard_concept")
+    )
 
 
 def _annotate_ancestor(frame: DataFrame, _: Site) -> DataFrame:
@@ -313,7 +309,7 @@ def _annotate_ancestor(frame: DataFrame, _: Site) -> DataFrame:
         missing("ancestor_concept_id"), missing("descendant_concept_id"),
         *_no_whole_numbers("ancestor_concept_id", "descendant_concept_id", "min_levels_of_separation"),
     )  # fmt: skip
-    return frame.withColumns({**typed, "reasons": absent}).drop("max_levels_of_separation")
+    return frame.withColumns({**typed, "reasons": absent})
 
 
 def _relate(annotated: Mapping[str, DataFrame], _: Site) -> dict[str, DataFrame]:
@@ -883,6 +879,8 @@ ADAPTER = Adapter(
                       "gender_source_concept_id", "race_source_value", "race_source_concept_id",
                       "ethnicity_source_value", "ethnicity_source_concept_id"),
             id_column="person_id",
+            discarded=NOT_KEPT,
+            unique=("person_id",),
         ),
         RawTable(
             name="observation_period",
@@ -890,6 +888,7 @@ ADAPTER = Adapter(
             columns=("person_id", "observation_period_start_date", "observation_period_end_date"),
             optional=("observation_period_id", "period_type_concept_id"),
             id_column="person_id",
+            discarded=NOT_KEPT,
             id_parts=("observation_period_id",),
         ),
         RawTable(
@@ -899,6 +898,7 @@ ADAPTER = Adapter(
             optional=("death_datetime", "death_type_concept_id", "cause_concept_id", "cause_source_value",
                       "cause_source_concept_id"),
             id_column="person_id",
+            discarded=NOT_KEPT,
         ),
         RawTable(
             name="condition_occurrence",
@@ -910,6 +910,7 @@ ADAPTER = Adapter(
                       "visit_detail_id", "condition_source_value", "condition_source_concept_id",
                       "condition_status_source_value"),
             id_column="person_id",
+            discarded=NOT_KEPT,
             id_parts=("condition_occurrence_id", "visit_occurrence_id"),
             site_codes={"condition_status_concept_id": ("positions", frozenset(POSITION))},
         ),
@@ -922,6 +923,7 @@ ADAPTER = Adapter(
                       "admitted_from_concept_id", "admitted_from_source_value", "discharged_to_concept_id",
                       "discharged_to_source_value", "preceding_visit_occurrence_id"),
             id_column="person_id",
+            discarded=NOT_KEPT,
             id_parts=("visit_occurrence_id", "preceding_visit_occurrence_id"),
             required=False,
         ),
@@ -935,6 +937,7 @@ ADAPTER = Adapter(
                       "visit_occurrence_id", "visit_detail_id", "drug_source_value", "drug_source_concept_id",
                       "route_source_value", "dose_unit_source_value"),
             id_column="person_id",
+            discarded=NOT_KEPT,
             id_parts=("drug_exposure_id", "visit_occurrence_id"),
             site_codes={"drug_type_concept_id": ("drug_types", frozenset(DRUG_TYPE))},
         ),
@@ -948,6 +951,7 @@ ADAPTER = Adapter(
                       "measurement_source_concept_id", "unit_source_value", "unit_source_concept_id",
                       "value_source_value", "measurement_event_id", "meas_event_field_concept_id"),
             id_column="person_id",
+            discarded=NOT_KEPT,
             id_parts=("measurement_id", "visit_occurrence_id", "measurement_event_id"),
             id_names={"measurement_event_id": "condition_occurrence_id"},
             required=False,
@@ -959,6 +963,8 @@ ADAPTER = Adapter(
             optional=("address_1", "address_2", "city", "state", "zip", "county", "location_source_value",
                       "country_concept_id", "country_source_value", "latitude", "longitude"),
             id_column=None,
+            discarded=NOT_KEPT,
+            unique=("location_id",),
             required=False,
         ),
         RawTable(
@@ -968,6 +974,7 @@ ADAPTER = Adapter(
             optional=("concept_name", "domain_id", "standard_concept", "valid_start_date", "valid_end_date",
                       "invalid_reason"),
             id_column=None,
+            kept=("vocabulary_id", "concept_class_id", "concept_code", "invalid_reason"),
             options=ATHENA,
             is_vocabulary=True,
         ),
@@ -977,6 +984,7 @@ ADAPTER = Adapter(
             columns=("ancestor_concept_id", "descendant_concept_id", "min_levels_of_separation"),
             optional=("max_levels_of_separation",),
             id_column=None,
+            kept=(),
             options=ATHENA,
             is_vocabulary=True,
         ),

@@ -16,7 +16,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.errors import ConfigurationError
-from jobs.sources.adapter import Adapter, RawTable
+from jobs.sources.adapter import CONTENT, Adapter, RawTable
 from jobs.sources.claims import claims_of, seen_in_hospital
 from jobs.sources.icdo import icd10_of
 from jobs.sources.life_table import RAW_TABLES as LIFE_TABLES
@@ -38,7 +38,6 @@ from jobs.sources.parse import (
     site_codes,
     unknown_code,
     with_reasons,
-    without_repeated_keys,
 )
 from jobs.sources.unpivot import unpivoted
 from schemas import TABLES
@@ -91,6 +90,7 @@ UNKNOWN = r"^(0000|9999)-?(00|99)?-?(00|99)?$"
 ATC = r"^[A-Z][0-9]{2}[A-Z]{2}[0-9]{2}$"  # a whole one
 DIAGNOSES = tuple(f"DIA{number}" for number in range(1, 31))
 CAUSES = tuple(f"EKOD{number}" for number in range(1, 8))
+CONTACTS = ("patient", "hospital_drugs")  # raw tables of which a row is a contact
 PROCEDURES = ("OP", *(f"OP{number}" for number in range(1, 31)))
 
 
@@ -136,7 +136,7 @@ def _impossible_number(name: str, least: float | None = None, most: float | None
 
 
 def _annotate_population(frame: DataFrame, site: Site) -> DataFrame:
-    judged = _with_dates(frame, "FODELSEMAN").withColumns(
+    return _with_dates(frame, "FODELSEMAN").withColumns(
         {
             "sex": decoded("KON", SEX),
             "birth_date": _day("FODELSEMAN"),
@@ -148,7 +148,6 @@ def _annotate_population(frame: DataFrame, site: Site) -> DataFrame:
             ),
         }
     )  # fmt: skip
-    return without_repeated_keys(judged, ["person_id"])
 
 
 def _annotate_migration(frame: DataFrame, site: Site) -> DataFrame:
@@ -165,7 +164,7 @@ def _annotate_migration(frame: DataFrame, site: Site) -> DataFrame:
 
 
 def _annotate_cancer(frame: DataFrame, _: Site) -> DataFrame:
-    judged = _with_dates(frame, "DIADAT").withColumns(
+    return _with_dates(frame, "DIADAT").withColumns(
         {
             "diagnosis_date": _day("DIADAT"),
             "diagnosis_date_precision": partial_precision("DIADAT"),
@@ -175,12 +174,11 @@ def _annotate_cancer(frame: DataFrame, _: Site) -> DataFrame:
             ),
         }
     )  # fmt: skip
-    return without_repeated_keys(judged, ["person_id", "TumorID"])
 
 
 def _annotate_recurrence(frame: DataFrame, site: Site) -> DataFrame:
     kinds = site_codes(site, "recurrences", RECURRENCE)
-    judged = _with_dates(frame, "RECDAT").withColumns(
+    return _with_dates(frame, "RECDAT").withColumns(
         {
             "event_date": _day("RECDAT"),
             "event_date_precision": partial_precision("RECDAT"),
@@ -191,7 +189,6 @@ def _annotate_recurrence(frame: DataFrame, site: Site) -> DataFrame:
             ),
         }
     )  # fmt: skip
-    return without_repeated_keys(judged, ["person_id", "TumorID", "event_date", "kind"])
 
 
 def _annotate_sample(frame: DataFrame, site: Site) -> DataFrame:
@@ -219,7 +216,6 @@ def _annotate_patient(frame: DataFrame, _: Site) -> DataFrame:
         {
             "start_date": F.when(is_start_inexact, F.least(start, F.coalesce(end, start))).otherwise(start),
             "end_date": F.when(is_end_inexact, F.greatest(start, end)).otherwise(end),
-            "contact_id": row_pseudonym(),
             "reasons": with_reasons(
                 missing("INDATUM"), impossible("INDATUM", start), impossible("UTDATUM", end),
                 reason(_last("UTDATUM") < _first("INDATUM"), "end_before_start"),
@@ -248,7 +244,6 @@ def _annotate_hospital_drugs(frame: DataFrame, _: Site) -> DataFrame:
             "start_date": start,
             # A last day that is the first is a single administration, not a period.
             "end_date": F.when(end != start, end),
-            "contact_id": row_pseudonym(),
             "reasons": reasons,
         }
     )
@@ -446,12 +441,13 @@ def _dispensing(prescriptions: DataFrame) -> DataFrame:
 
 def _conform(accepted: Mapping[str, DataFrame], site: Site) -> dict[str, DataFrame]:
     births = _births(accepted["population"])
+    named = {name: accepted[name].withColumn("contact_id", row_pseudonym()) for name in CONTACTS if name in accepted}
     conformed = {
         "person_claims": _claims(accepted, births),
         "tumour": _tumour(accepted["cancer"], births, site),
         "dispensing": _dispensing(accepted["prescriptions"]),
-        "hospital_diagnosis": _hospital_diagnosis(accepted["patient"]),
-        "hospital_drug": _hospital_drug(accepted, site),
+        "hospital_diagnosis": _hospital_diagnosis(named["patient"]),
+        "hospital_drug": _hospital_drug(named, site),
         **conform_life_table(accepted, site),
     }
     if "recurrence" in accepted:
@@ -471,6 +467,7 @@ ADAPTER = Adapter(
             annotate=_annotate_population,
             columns=("LopNr", "KON", "FODELSEMAN", "LAN"),
             id_column="LopNr",
+            unique=("person_id",),
             options=TEXT,
             site_codes={"LAN": ("regions", frozenset(REGION))},
         ),
@@ -488,6 +485,7 @@ ADAPTER = Adapter(
             columns=("LopNr", "TumorID", "DIADAT", "ICDO10", "SNOMED3", "DIGR"),
             optional=("TNM_T", "TNM_N", "TNM_M"),
             id_column="LopNr",
+            unique=("person_id", "TumorID"),
             id_parts=("TumorID",),
             options=TEXT,
             site_codes={
@@ -502,6 +500,7 @@ ADAPTER = Adapter(
             columns=("LopNr", "RECDAT", "RECTYP"),
             optional=("TumorID",),
             id_column="LopNr",
+            unique=("person_id", "TumorID", "event_date", "kind"),
             id_parts=("TumorID",),
             required=False,
             options=TEXT,
@@ -526,6 +525,7 @@ ADAPTER = Adapter(
             columns=("LopNr", "INDATUM", "UTDATUM", "HDIA"),
             optional=(*DIAGNOSES, *CAUSES, *PROCEDURES),
             id_column="LopNr",
+            kept=("HDIA", *DIAGNOSES, *CAUSES, *PROCEDURES, *CONTENT),
             options=TEXT,
         ),
         RawTable(
@@ -534,6 +534,7 @@ ADAPTER = Adapter(
             columns=("LopNr", "ATC", "STARTDAT"),
             optional=("SLUTDAT", "ADMSATT"),
             id_column="LopNr",
+            kept=("ATC", "ADMSATT", *CONTENT),
             required=False,
             options=TEXT,
             site_codes={"ADMSATT": ("routes", frozenset(ROUTE))},
@@ -544,6 +545,7 @@ ADAPTER = Adapter(
             columns=("LopNr", "ATC", "EDATUM", "antal"),
             optional=("FDATUM", "FORPDDD"),
             id_column="LopNr",
+            kept=("ATC",),
             options=TEXT,
         ),
         RawTable(

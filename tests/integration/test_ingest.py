@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import hmac
@@ -14,10 +15,11 @@ from pyspark.sql import functions as F
 from jobs.config import RawInput, Site
 from jobs.errors import ConfigurationError, InputError
 from jobs.extracts import find_extracts, fingerprint_files, read_extract
+from jobs.flags import BITS, flags, is_flagged
 from jobs.identity import MINIMUM_KEY_BYTES, pseudonymise, read_key
-from jobs.ingest import ingested_tables
-from jobs.sources.adapter import Adapter, RawTable
-from jobs.sources.parse import compact_date
+from jobs.ingest import annotate_rows, ingested_tables
+from jobs.sources.adapter import CONTENT, PLACE, Adapter, RawTable, load_adapter
+from jobs.sources.parse import bare_code, compact_date, row_pseudonym, with_compact_dates, with_reasons
 
 KEY = b"k" * MINIMUM_KEY_BYTES
 
@@ -25,7 +27,7 @@ KEY = b"k" * MINIMUM_KEY_BYTES
 def _annotate(frame: DataFrame, _: Site) -> DataFrame:
     born = F.to_date("born", "yyyy-MM-dd")
     impossible = F.when(born.isNull(), F.lit("impossible_date:born"))
-    return frame.withColumn("birth_date", born).withColumn("reasons", F.array_compact(F.array(impossible)))
+    return frame.withColumn("birth_date", born).withColumn("reasons", with_reasons(impossible))
 
 
 PEOPLE = RawTable(
@@ -57,8 +59,15 @@ def test_compact_dates_are_digits_alone(spark: SparkSession) -> None:
         "2020O101": None, "": None, None: None,
     }  # fmt: skip
     cells = spark.createDataFrame([(cell,) for cell in expected], "cell string")
-    read = cells.select("cell", compact_date("cell").cast("string").alias("day")).collect()
-    assert {row.cell: row.day for row in read} == expected
+    both = with_compact_dates(cells.withColumn("day", compact_date("cell")), {"quick": "cell"})
+    read = both.select("cell", F.col("day").cast("string"), F.col("quick").cast("string")).collect()
+    assert {row.cell: row.day for row in read} == {row.cell: row.quick for row in read} == expected
+
+
+def test_bare_codes(spark: SparkSession) -> None:
+    expected = {"c50.9": "C509", " C50-9\n": "C509", "C50\n": "C50", "Åa1": "A1", "...": "", "C509": "C509", None: None}
+    cells = spark.createDataFrame([(cell,) for cell in expected], "cell string")
+    assert {row.cell: row.code for row in cells.withColumn("code", bare_code(F.col("cell"))).collect()} == expected
 
 
 def test_every_row_is_accounted_for(spark: SparkSession, tmp_path: Path) -> None:
@@ -103,6 +112,81 @@ def test_every_row_is_accounted_for(spark: SparkSession, tmp_path: Path) -> None
     assert not any('"id"' in row.row for row in held_back.values())
     assert held_back["people_1.csv", 5].row == "{}", "in a row of too few cells any cell may be the identifier"
     assert unknown == [("people", "sex", "3", 1, "2026-01-01")]
+
+
+def test_what_tells_rows_apart_tells_no_identifier(spark: SparkSession, tmp_path: Path) -> None:
+    """Whoever has the tables but not the key could try identifiers until a hash fits: so none is made of them."""
+    (tmp_path / "people.csv").write_text("id,born,sex\n7,1950-01-02,1\n7,1950-01-03,1\n,1950-01-02,1\n")
+    site, raw = _site(tmp_path), dataclasses.replace(PEOPLE, kept=CONTENT)
+    contents, named = [], []
+    for key in (KEY, b"K" * MINIMUM_KEY_BYTES):
+        rows = read_extract(spark, find_extracts(_fail, site, ADAPTER)["people"])
+        annotated = annotate_rows(rows, raw, site, key, None, 1, "2026-01-01").withColumn("name", row_pseudonym())
+        found = annotated.orderBy("__position").collect()
+        contents.append([tuple(row[column] for column in CONTENT) for row in found])
+        named.append([row.name for row in found])
+    for of_key in (contents, named):
+        assert len(set(of_key[0])) == 3
+        assert not set(of_key[0][:2]) & set(of_key[1])
+        assert of_key[0][2] == of_key[1][2], "where there is no identifier there is no pseudonym"
+
+
+def test_an_earlier_row_that_is_held_back_does_not_take_the_key(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "people.csv").write_text("id,born,sex\n7,1950-01-02,\ufffd\n7,1950-01-02,1\n7,1950-01-02,2\n")
+    site = _site(tmp_path)
+    raw = dataclasses.replace(PEOPLE, unique=("person_id", "birth_date"))
+    adapter = Adapter("test", (raw,), lambda accepted, _: {"people": accepted["people"]})
+    with ingested_tables(spark, site, adapter, find_extracts(_fail, site, adapter), "2026-01-01", KEY) as done:
+        assert [row.source_row for row in done.conformed["people"].collect()] == [2]
+        held = {row.source_row: (row.reasons, row.row) for row in done.quarantined["people"].collect()}
+    assert held == {
+        1: (["damaged_text"], '{"born":"1950-01-02","sex":"\ufffd"}'),
+        3: (["repeated_key"], '{"born":"1950-01-02","sex":"2"}'),
+    }
+
+
+def test_cells_that_nothing_reads_afterwards_stand_in_quarantine(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "people.csv").write_text("id,born,sex,place,code_1\n7,1950-13-02,1,north,C50\n8,1950-01-02,2,,\n")
+    site = _site(tmp_path)
+    raw = dataclasses.replace(PEOPLE, kept=("code_*",))
+    adapter = Adapter("test", (raw,), lambda accepted, _: {"people": accepted["people"]})
+    with ingested_tables(spark, site, adapter, find_extracts(_fail, site, adapter), "2026-01-01", KEY) as done:
+        assert {"born", "place", *CONTENT} & set(done.conformed["people"].columns) == set()
+        assert {"code_1", "sex"} <= set(done.conformed["people"].columns), "what is kept, and what has codes"
+        assert [row.row for row in done.quarantined["people"].collect()] == [
+            '{"born":"1950-13-02","sex":"1","place":"north","code_1":"C50"}'
+        ]
+        profile = {(row.column, row.code): row.n for row in done.profile.collect()}
+    assert profile == {
+        ("born", "(empty)"): 0, ("sex", "(empty)"): 0, ("place", "(empty)"): 1,
+        ("sex", "1"): 1, ("sex", "2"): 1, ("sex", "(other)"): 0,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="need all their cells"):
+        dataclasses.replace(raw, unique=("person_id",))
+
+
+def test_conditions_as_bits(spark: SparkSession) -> None:
+    """More conditions than one number holds, the last bit of each, and one that cannot be told."""
+    places = [0, BITS - 1, BITS, 2 * BITS - 1, 2 * BITS]
+    conditions = [F.col("n") == place for place in range(2 * BITS + 1)]
+    rows = spark.createDataFrame([(place,) for place in (*places, None)], "n int").withColumns(flags(conditions))
+    for row in rows.select("n", *(is_flagged(place).alias(f"p{place}") for place in range(2 * BITS + 1))).collect():
+        assert [place for place in range(2 * BITS + 1) if row[f"p{place}"]] == ([] if row.n is None else [row.n])
+
+
+@pytest.mark.parametrize("country", ["conformed", "denmark", "finland", "norway", "omop", "sweden", "tcga_brca"])
+def test_no_adapter_puts_a_column_in_the_place_of_a_delivered_one(spark: SparkSession, country: str) -> None:
+    """Names are the same to the engine whatever their case: a typed `ddd` would take the place of the cell `DDD`."""
+    adapter = load_adapter(country)
+    site = Site(country=country, warehouse="none", inputs={"any": RawInput(path="none")})
+    for raw in adapter.raw_tables:
+        cells = [name for name in (*raw.columns, *raw.optional) if not name.endswith("*") and name != raw.id_column]
+        cells = [name for name in cells if name not in raw.discarded]
+        more = [*PLACE[:1], *([] if raw.id_column is None else ["person_id"]), "delivery"]
+        columns = dict.fromkeys([*more, *cells])
+        empty = spark.createDataFrame([], ", ".join(f"`{name}` string" for name in columns))
+        found = raw.annotate(empty, site).columns
+        assert set(cells) <= set(found), f"{raw.name}: {set(cells) - set(found)}"
 
 
 def test_rows_that_differ_in_an_ignored_column_are_two(spark: SparkSession, tmp_path: Path) -> None:

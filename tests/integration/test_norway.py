@@ -34,7 +34,9 @@ FILES = {
         "alive;20130101;20130102;1800;2;C509;1",
         "alive;20130101;20130102;1950;2;C509;1",
     ],
-    "prescriptions": ["Pasient_Lopenummer;Utlevering_Dato;ATC;DDD"],
+    "prescriptions": [
+        "Pasient_Lopenummer;Utlevering_Dato;ATC;DDD", "alive;20130101;L02BG04;14,5", "alive;20130102;L02BG04;many",
+    ],
     "deaths": ["lopenr;fodselsar;doddato", "exact;1950;202203", "both;1950;20220306", "alive;1950;20991231",
                "alive;1950;202307"],
     "life_table": ["country,sex,year,age,probability_of_death", "no,female,2012,60,0.01"],
@@ -81,6 +83,9 @@ def test_single_bad_rows_are_held_back(delivered: dict[str, dict[str, dict[str, 
     assert set(delivered["hospital"]) == {"impossible_date:fodselsar"}
     assert set(delivered["deaths"]) == {"impossible_date:doddato"}
     assert set(delivered["recurrence"]) == {"repeated_key"}
+    assert set(delivered["prescriptions"]) == {"impossible_number:DDD"}
+    said = delivered["prescriptions"]["impossible_number:DDD"]["row"]
+    assert said == '{"Utlevering_Dato":"20130102","ATC":"L02BG04","DDD":"many"}'
     assert delivered["tumour"]["alive"]["diagnosis_date"] == date(2012, 1, 1)
 
 
