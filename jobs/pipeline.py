@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 Tables = dict[str, "DataFrame"]
 Counts = dict[str, "pd.DataFrame"]
+NAMES = 2  # of contacts, by the way they are made: those of two ways cannot be told to be the same
 OVERWRITTEN = ("person", "life_table")  # made of all deliveries each time, or the same for all
 Before = tuple[str, Counts] | None  # a delivery's date, and its ledger and profile
 
@@ -343,7 +344,7 @@ TABLE_STAGES = (
         _inputs_of_ingest,
         _ingest,
         lambda run: [],
-        lambda run: {"key": key_check(read_key(run.site))},
+        lambda run: {"key": key_check(read_key(run.site)), "names": NAMES},
         _persons,
         lambda run: run.site.deliveries == "additions",
     ),
@@ -491,13 +492,16 @@ def _base(stage: Stage, run: Run) -> Commit | None:
     if not stage.adds(run):
         return None
     schema = run.schema(stage.marker)
-    base = run.store.newest(schema, stage.marker)
+    commits = run.store.commits(schema, stage.marker)
+    base = next((commit for commit in commits if "tables" in commit.note), None)
     if base is None:
         return None
-    if "tables" not in base.note:
-        base = next((commit for commit in run.store.commits(schema, stage.marker) if "tables" in commit.note), None)
-        if base is None:
-            return None
+    if base.note.get("names") != NAMES:
+        raise ConfigurationError(
+            "warehouse: an earlier version of the program made it and named contacts otherwise, so that the same one "
+            "would count again; ingest all deliveries into another warehouse"
+        )
+    if base is not commits[0]:
         run.store.restore(schema, stage.marker, base)
     for table, version in base.note["tables"].items():
         newest = run.store.newest(schema, table)
