@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import operator
 import os
 import threading
 import warnings
@@ -15,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import reduce
 from typing import TYPE_CHECKING, Any, cast
 
 from pyspark.sql import functions as F
@@ -24,6 +22,7 @@ from expectations import EXPECTATIONS, HAS_COLUMNS, HAS_ROWS, IS_UNIQUE, rules_o
 from expectations.rule import unprepared
 from expectations.suite import ROWS
 from jobs.errors import QualityError
+from jobs.flags import BITS, flags
 from schemas import TABLES, Table
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 _ONE_AT_A_TIME = threading.RLock()
-MAXIMUM_RULES = 62
 ALL, REPEATED = -1, -2
 
 
@@ -136,16 +134,13 @@ def _repeated(frame: DataFrame, key: Sequence[str]) -> int:
 def _counted(name: str, frame: DataFrame, context: Mapping[str, Any]) -> Counter[int]:
     """ALL, REPEATED (by 64 bits of hash) and, by a rule's place, the rows that violate it."""
     rules = rules_of(name)
-    if len(rules) >= MAXIMUM_RULES:
+    if len(rules) > BITS:
         raise ValueError(f"{name} has more rules than bits")
-    bits = [
-        F.when(F.coalesce(rule.violates(context), F.lit(False)), F.lit(1 << place).cast("long")).otherwise(F.lit(0))
-        for place, rule in enumerate(rules)
-    ]
+    (broken,) = flags(rule.violates(context) for rule in rules).values()
     of_row = (
         EXPECTATIONS[name]
         .prepare(frame, context)
-        .select(F.xxhash64(*TABLES[name].key).alias("key"), reduce(operator.add, bits).alias("broken"))
+        .select(F.xxhash64(*TABLES[name].key).alias("key"), broken.alias("broken"))
     )
     counted = of_row.repartition("key").mapInArrow(_count_bits, "what int, n long")
     counts: Counter[int] = Counter()
@@ -165,7 +160,7 @@ def _count_bits(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         broken = batch.column(1).to_numpy(zero_copy_only=False)
         broken = broken[broken != 0]
         if len(broken):
-            counts.update({place: int(((broken >> place) & 1).sum()) for place in range(MAXIMUM_RULES)})
+            counts.update({place: int(((broken >> place) & 1).sum()) for place in range(BITS)})
     together = np.concatenate(keys)
     del keys
     together.sort()

@@ -19,7 +19,7 @@ from jobs.errors import ConfigurationError
 
 MINIMUM_KEY_BYTES = 32
 BLOCK_BYTES = 64
-INNER, OUTER = "__inner_pad", "__outer_pad"
+INNER, OUTER, SECRET = "__inner_pad", "__outer_pad", "__secret"
 
 
 def read_key(site: Site) -> bytes:
@@ -60,6 +60,18 @@ def _pads(spark: SparkSession, key: bytes) -> DataFrame:
 def _pseudonym(text: Column) -> Column:
     inner = F.unhex(F.sha2(F.concat(F.col(INNER), text.cast("binary")), 256))
     return F.substring(F.sha2(F.concat(F.col(OUTER), inner), 256), 1, 32)
+
+
+def with_keyed_hashes(frame: DataFrame, key: bytes, text: str, names: tuple[str, str]) -> DataFrame:
+    """`frame` with two hashes (64 and 32 bits) of a column of text and a secret made of the key, in its place.
+
+    They tell equal texts of one warehouse. Without the secret who knows all of a text but an identifier could try
+    identifiers until the hash fits.
+    """
+    secret = bytearray(hmac.new(key, b"hashes", hashlib.sha256).digest())
+    keyed = frame.crossJoin(F.broadcast(frame.sparkSession.createDataFrame([(secret,)], f"{SECRET} binary")))
+    hashes = (F.xxhash64(SECRET, text), F.hash(SECRET, text))
+    return keyed.withColumns(dict(zip(names, hashes, strict=True))).drop(SECRET, text)
 
 
 def pseudonymise(

@@ -29,7 +29,7 @@ from jobs.extracts import (
     with_source_row,
 )
 from jobs.flags import flag_names, flags, is_flagged
-from jobs.identity import pseudonymise, pseudonymise_links
+from jobs.identity import pseudonymise, pseudonymise_links, with_keyed_hashes
 from jobs.persons import build_persons
 from jobs.sources.adapter import CONTENT, DUPLICATE, PLACE, SUPPRESSED, Adapter, RawTable
 from jobs.sources.parse import counted_codes
@@ -48,21 +48,26 @@ def _with_damage(frame: DataFrame, columns: list[str]) -> DataFrame:
     return frame.withColumn("__text", F.concat_ws("", *columns)).withColumn("__damaged", is_damaged).drop("__text")
 
 
-def _with_content(frame: DataFrame, columns: list[str]) -> DataFrame:
-    """Adds CONTENT. NUL stands between cells, and for NULL: it is in no cell of a row that can be accepted."""
-    cells = [F.coalesce(F.col(column), F.lit("\0")) for column in sorted(columns)]
-    marked = frame.withColumn("__text", F.concat_ws("\0", *cells))
-    return marked.withColumns(dict(zip(CONTENT, (F.xxhash64("__text"), F.hash("__text")), strict=True))).drop("__text")
+def _with_content(frame: DataFrame, columns: list[str], key: bytes) -> DataFrame:
+    """Adds CONTENT: of the filled cells and their names, so that a row stays the same when its file gets a column more.
+
+    NUL stands between them: it is in no cell of a row that can be accepted. A malformed or damaged row is the same as
+    no whole one.
+    """
+    cells = [F.concat(F.lit(f"{column}="), F.col(column)) for column in sorted(columns)]
+    is_broken = F.when(F.col(CORRUPT) | F.col("__damaged"), F.lit("broken"))
+    marked = frame.withColumn("__text", F.concat_ws("\0", is_broken, *cells))
+    return with_keyed_hashes(marked, key, "__text", CONTENT)
 
 
 def _mark_duplicates(frame: DataFrame, together: str, partitions: int) -> DataFrame:
-    """Rows that repeat an earlier row of the raw table in every cell; rows equal in `together` come into one of the
-    partitions, one after the other."""
+    """Marks rows that repeat an earlier row of the raw table in every cell; rows equal in `together` come into one of
+    the partitions, one after the other (but where two values of it have the same 40 bits of hash)."""
     # First by a number of 40 bits of `together` and 24 of the content: the engine sorts numbers without reading rows.
     upper = F.xxhash64(together).bitwiseAND(F.lit(-1 << 24))
     number = upper.bitwiseOR(F.shiftrightunsigned(F.col(CONTENT[0]), 40))
-    cells = tuple(dict.fromkeys(("__number", together, *CONTENT)))
-    earlier = Window.partitionBy(*cells).orderBy(*PLACE).rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    same = dict.fromkeys(("__number", *CONTENT, together))
+    earlier = Window.partitionBy(*same).orderBy(*PLACE).rowsBetween(Window.unboundedPreceding, Window.currentRow)
     brought = frame.repartition(partitions, together).withColumn("__number", number)
     return brought.withColumn(DUPLICATE, F.row_number().over(earlier) > 1).drop("__number")
 
@@ -118,10 +123,9 @@ def annotate_rows(
         marked = pseudonymise(marked, key, raw.id_column, {part: raw.id_names.get(part, part) for part in raw.id_parts})
     if raw.links:
         marked = pseudonymise_links(marked, key, raw.links)
-    # Of pseudonyms: a hash without a key tells an identifier to who tries them all. And rows that differ in a column
-    # that is ignored are not the same row.
+    # Rows that differ in a column that is ignored are not the same row.
     said = ["person_id" if column == raw.id_column else column for column in cells]
-    marked = _with_content(marked, [*said, BESIDE]).drop(BESIDE)
+    marked = _with_content(marked, [*said, BESIDE], key).drop(BESIDE)
     if raw.is_vocabulary:
         told = marked.withColumn(DUPLICATE, F.lit(False))
     else:
@@ -136,7 +140,7 @@ def annotate_rows(
     if raw.kept is not None:
         delivered = F.when(F.size("reasons") > 0, _as_delivered(judged.columns, raw))
         judged = judged.withColumn(DELIVERED, delivered)
-    judged = judged.drop(*(column for column in (*cells, *CONTENT) if not raw.keeps(column, site)))
+    judged = judged.drop(*(column for column in (*said, *CONTENT) if not raw.keeps(column, site)))
     return mark_suppressed(judged, suppressions if raw.id_column is not None else None, SUPPRESSED)
 
 
@@ -276,6 +280,8 @@ def ingested_tables(
     try:
         if adapter.relate is not None:
             related = adapter.relate(raw_rows, site)
+            if any(raws[name].kept is not None for name in related):
+                raise ValueError("rows that may still be held back need all their cells, and so do related tables")
             raw_rows |= {name: frame.persist(StorageLevel.MEMORY_AND_DISK) for name, frame in related.items()}
             held += [raw_rows[name] for name in related]
         with ThreadPoolExecutor(TABLES_AT_A_TIME) as pool:

@@ -496,10 +496,12 @@ def _base(stage: Stage, run: Run) -> Commit | None:
     base = next((commit for commit in commits if "tables" in commit.note), None)
     if base is None:
         return None
-    if base.note.get("names") != NAMES:
+    others = set(base.note["deliveries"]) - {run.delivery}
+    if others and run.adapter.names_contacts and base.note.get("names") != NAMES:
         raise ConfigurationError(
-            "warehouse: an earlier version of the program made it and named contacts otherwise, so that the same one "
-            "would count again; ingest all deliveries into another warehouse"
+            "warehouse: another version of the program made it and named contacts otherwise, so that the same one "
+            "would count again; ingest all deliveries into a new warehouse, with a copy of the folder "
+            "conformed/suppressions where there is one, or erased people come back"
         )
     if base is not commits[0]:
         run.store.restore(schema, stage.marker, base)

@@ -40,7 +40,7 @@ REQUIRED = {
     # It asks the engine three more things for each column expression, to say in its errors, which nobody is shown,
     # where in the program the expression stands.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
-    # Columns whose values hardly repeat: Parquet would begin a dictionary of them in each file and throw it away.
+    # Columns of so many values that Parquet would begin a dictionary of them in each file and throw it away.
     **{f"parquet.enable.dictionary#{column}": "false" for column in ("contact_id", "source_row")},
 }
 

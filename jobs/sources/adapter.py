@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -37,10 +38,10 @@ class RawTable:
 
     Before `annotate` sees a row, ingest has read every column as trimmed text (empty is NULL), replaced `id_column`
     by `person_id`, each of `id_parts` by a pseudonym of the person and the value, added `source_file`, `delivery`,
-    PLACE (the order of rows; they are numbered later) and CONTENT, and brought each person's rows into one partition,
-    in the order of their content. `annotate` looks at one row at a time: it adds typed columns, beside the cells as
-    delivered, and `reasons`, codes such as `impossible_date:birth_date` with commas between (parse.with_reasons); a row
-    with none is accepted.
+    PLACE (the order of rows; they are numbered later) and CONTENT, and brought each person's rows together.
+    `annotate` looks at one row at a time: it adds typed columns, with other names than the cells' whatever their case,
+    and `reasons`, codes such as `impossible_date:birth_date` with commas between (parse.with_reasons); a row with none
+    is accepted.
     """
 
     name: str
@@ -70,12 +71,17 @@ class RawTable:
     def __post_init__(self) -> None:
         if self.unique and self.kept is not None:
             raise ValueError(f"{self.name}: rows that may still be held back need all their cells")
+        known = {column.lower() for column in (*self.columns, *self.optional, *CONTENT)}
+        strange = [column for column in self.kept or () if column.lower() not in known]
+        if strange:
+            raise ValueError(f"{self.name}: keeps {strange[0]}, which it does not have")
 
     def keeps(self, column: str, site: Site) -> bool:
         """Whether the column is there after the rows were judged."""
         if column not in CONTENT and (self.kept is None or column in self.known_codes(site)):
             return True
-        return any(column.startswith(one[:-1]) if one.endswith("*") else column == one for one in self.kept or ())
+        kept = [one.lower() for one in (*(self.kept or ()), "person_id")]
+        return any(fnmatch.fnmatchcase(column.lower(), one) for one in kept)
 
     def known_codes(self, site: Site) -> dict[str, frozenset[str]]:
         """Column -> the values with a meaning at this site."""
@@ -101,6 +107,11 @@ class Adapter:
     raw_tables: tuple[RawTable, ...]
     conform: Callable[[Mapping[str, DataFrame], Site], dict[str, DataFrame]]
     relate: Callable[[Mapping[str, DataFrame], Site], dict[str, DataFrame]] | None = None
+
+    @property
+    def names_contacts(self) -> bool:
+        """Whether contacts have no number of their own and are named by what their row says."""
+        return any(set(CONTENT) & set(raw.kept or ()) for raw in self.raw_tables)
 
 
 def load_adapter(country: str) -> Adapter:

@@ -386,7 +386,7 @@ ADAPTER = Adapter(
             columns=("HETU", "TUPVA", "LPVM", "PDGO"),
             optional=("SDG*",),
             id_column="HETU",
-            kept=("PDGO", "sdg*", *CONTENT),
+            kept=("PDGO", "SDG*", *CONTENT),
             options=TEXT,
         ),
         RawTable(

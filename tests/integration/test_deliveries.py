@@ -14,10 +14,11 @@ from pyspark.sql import DataFrame, SparkSession
 
 import jobs.pipeline
 from expectations import IS_UNIQUE, rules_of
-from jobs.cli import main
+from jobs.cli import COUNTRIES, main
 from jobs.deliveries import SETTLED
 from jobs.gate import RuleOutcome, check_added, check_table, looks_at_rows_alone
 from jobs.identity import pseudonym_of
+from jobs.sources.adapter import Adapter, load_adapter
 from jobs.store import CONFORMED_SCHEMA, Store
 from schemas import TABLES
 
@@ -262,13 +263,20 @@ def test_a_corrected_delivery_replaces_its_rows(spark: SparkSession, folder: Pat
 def test_contacts_with_names_of_two_kinds_are_not_mixed(
     folder: Path, in_order: Warehouse, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Where they are named by what their row says; here they have numbers."""
     before = in_order.versions()
     monkeypatch.setattr(jobs.pipeline, "NAMES", jobs.pipeline.NAMES + 1)
+    monkeypatch.setattr(Adapter, "names_contacts", True)
     day = "2022-12-30"
     _write(folder, day, _drawn(4))
     assert in_order.call("ingest", day) == 10
-    assert "into another warehouse" in capsys.readouterr().err
+    assert "into a new warehouse" in capsys.readouterr().err
     assert in_order.versions() == before
+
+
+def test_the_countries_whose_contacts_have_no_number() -> None:
+    countries = [*COUNTRIES.values(), "conformed", "tcga_brca"]
+    assert {name for name in countries if load_adapter(name).names_contacts} == {"norway", "sweden", "finland"}
 
 
 def test_a_delivery_that_fails_its_gate_leaves_nothing(

@@ -115,8 +115,9 @@ def test_every_row_is_accounted_for(spark: SparkSession, tmp_path: Path) -> None
 
 
 def test_what_tells_rows_apart_tells_no_identifier(spark: SparkSession, tmp_path: Path) -> None:
-    """Whoever has the tables but not the key could try identifiers until a hash fits: so none is made of them."""
-    (tmp_path / "people.csv").write_text("id,born,sex\n7,1950-01-02,1\n7,1950-01-03,1\n,1950-01-02,1\n")
+    """Whoever has the tables but not the key could try identifiers until a hash fits, also where one stands in a column
+    that is ignored: so no hash is made without the key."""
+    (tmp_path / "people.csv").write_text("id,born,sex,number\n7,1950-01-02,1,7\n7,1950-01-03,1,7\n,1950-01-02,1,7\n")
     site, raw = _site(tmp_path), dataclasses.replace(PEOPLE, kept=CONTENT)
     contents, named = [], []
     for key in (KEY, b"K" * MINIMUM_KEY_BYTES):
@@ -127,8 +128,31 @@ def test_what_tells_rows_apart_tells_no_identifier(spark: SparkSession, tmp_path
         named.append([row.name for row in found])
     for of_key in (contents, named):
         assert len(set(of_key[0])) == 3
-        assert not set(of_key[0][:2]) & set(of_key[1])
-        assert of_key[0][2] == of_key[1][2], "where there is no identifier there is no pseudonym"
+        assert not set(of_key[0]) & set(of_key[1])
+
+
+def test_a_row_is_the_same_when_its_file_gets_a_column_more(spark: SparkSession, tmp_path: Path) -> None:
+    """And another where the same cell stands in another column."""
+    site, raw, names = _site(tmp_path), dataclasses.replace(PEOPLE, kept=CONTENT), []
+    for text in ("id,born,sex,code_1\n7,1950-01-02,1,C50\n", "id,born,code_0,sex,code_1,place\n7,1950-01-02,,1,C50,\n",
+                 "id,born,sex,code_1,code_2\n7,1950-01-02,1,,C50\n"):  # fmt: skip
+        (tmp_path / "people.csv").write_text(text)
+        rows = read_extract(spark, find_extracts(_fail, site, ADAPTER)["people"])
+        annotated = annotate_rows(rows, raw, site, KEY, None, 1, "2026-01-01")
+        names.append(annotated.select(row_pseudonym()).collect()[0][0])
+    assert names[0] == names[1] != names[2]
+
+
+def test_a_whole_row_is_no_repetition_of_a_broken_one(spark: SparkSession, tmp_path: Path) -> None:
+    """What is left of the broken one has the same cells."""
+    lines = ("id,born,sex", "7,1950-01-02,1,x", "7,1950-01-02,1", "8,1950-01-02", "8,1950-01-02,", "7,1950-01-02,1,x")
+    (tmp_path / "people.csv").write_text("\n".join(lines) + "\n")
+    site = _site(tmp_path)
+    with ingested_tables(spark, site, ADAPTER, find_extracts(_fail, site, ADAPTER), "2026-01-01", KEY) as done:
+        assert sorted(row.source_row for row in done.conformed["people"].collect()) == [2, 4]
+        held = {row.source_row: row.reasons for row in done.quarantined["people"].collect()}
+        assert done.ledger.collect()[0].rows_duplicate == 1, "two broken ones may well be the same"
+    assert held == {1: ["malformed_row"], 3: ["malformed_row"]}
 
 
 def test_an_earlier_row_that_is_held_back_does_not_take_the_key(spark: SparkSession, tmp_path: Path) -> None:
@@ -163,6 +187,14 @@ def test_cells_that_nothing_reads_afterwards_stand_in_quarantine(spark: SparkSes
     }  # fmt: skip
     with pytest.raises(ValueError, match="need all their cells"):
         dataclasses.replace(raw, unique=("person_id",))
+    with pytest.raises(ValueError, match="keeps codes"):
+        dataclasses.replace(raw, kept=("codes*",))
+    related = Adapter("test", (raw,), ADAPTER.conform, lambda annotated, _: {"people": annotated["people"]})
+    with (
+        pytest.raises(ValueError, match="related"),
+        ingested_tables(spark, site, related, find_extracts(_fail, site, related), "2026-01-01", KEY),
+    ):
+        pass
 
 
 def test_conditions_as_bits(spark: SparkSession) -> None:
