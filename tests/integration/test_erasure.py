@@ -131,6 +131,14 @@ def test_the_same_files_do_not_bring_the_person_back(
     assert counts == {"person": (2, 1, 0, 1), "tumour": (4, 1, 1, 2), "hospital_drug": (6, 3, 0, 3)}
 
 
+def test_a_warehouse_made_anew_with_the_old_list_is_without_the_person(spark: SparkSession, erased: Path) -> None:
+    new = erased / "made_anew"
+    shutil.copytree(erased / "warehouse/conformed/suppressions", new / "conformed/suppressions")
+    assert _call(erased, "ingest", "--delivery", DAYS[0], "--set", f"site.warehouse={new}") == 0
+    assert _people(Store(spark, str(new)), CONFORMED_SCHEMA, "person") == {pseudonym_of(STAYS, KEY.encode())}
+    shutil.rmtree(new)
+
+
 def _ensure_counted(store: Store) -> None:
     """What the marker says of every table is what stands in it."""
     marker = store.newest(CONFORMED_SCHEMA, "ledger")
