@@ -10,8 +10,6 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 BITS = 62
-
-
 PREFIX = "__flags_"
 
 
