@@ -65,7 +65,7 @@ def judge_delivery(
             column
             for (table, column), share in sorted(were_filled.items())
             if table == name and round(share * rows_in, 6) >= FEWEST_EXPECTED
-            and filled.get((table, column), 0.0) == 0.0 and column not in absent.get(name, ())
+            and filled.get((table, column)) == 0.0 and column not in absent.get(name, ())
         ]  # fmt: skip
         held = max(most.values(), default=0)
         judged[f"raw table {name}"] = [

@@ -10,6 +10,7 @@ import io
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -180,15 +181,18 @@ def _names(name: str, file: str, header: list[str], raw: RawTable, declared: Raw
     ordered = sorted((*raw.columns, *raw.optional), key=lambda column: column in declared.columns)
     adapters = {declared.columns.get(column, column).lower(): column for column in ordered}
     prefixes = [column[:-1].lower() for column in raw.optional if column.endswith("*")]
-    names, unknown = [], []
-    for position, column in enumerate(header):
+    names, unknown, same = [], [], Counter[str]()
+    for column in header:
         lower = column.lower()
         if lower in adapters:
             names.append(adapters[lower])
         elif PLAIN_NAME.fullmatch(lower) and any(lower.startswith(prefix) for prefix in prefixes):
             names.append(lower)
         else:
-            names.append(f"__unknown_{position}")
+            # By its name, wherever it stands; two of one name are told apart.
+            digest = hashlib.sha256(lower.encode()).hexdigest()[:16]
+            names.append(f"__unknown_{digest}_{same[lower]}")
+            same[lower] += 1
             unknown.append(column)
     lost = [column for column in raw.columns if column not in names]
     if lost:
@@ -328,7 +332,8 @@ def read_extract(spark: SparkSession, extract: Extract) -> DataFrame:
         for name in wanted
     ]
     ignored = sorted(name for name in read.columns if name.startswith("__unknown"))
-    beside = F.sha2(F.to_json(F.array(*(F.col(name) for name in ignored))), 256) if ignored else F.lit(None)
+    said = [F.concat(F.lit(f"{name}="), F.nullif(F.trim(F.col(name)), F.lit(""))) for name in ignored]
+    beside = F.nullif(F.concat_ws("\0", *said), F.lit("")) if ignored else F.lit(None)
     rows = read.select(
         *text,
         F.col(CORRUPT).isNotNull().alias(CORRUPT),

@@ -500,8 +500,8 @@ def _base(stage: Stage, run: Run) -> Commit | None:
     if others and run.adapter.names_contacts and base.note.get("names") != NAMES:
         raise ConfigurationError(
             "warehouse: another version of the program made it and named contacts otherwise, so that the same one "
-            "would count again; ingest all deliveries into a new warehouse, with a copy of the folder "
-            "conformed/suppressions where there is one, or erased people come back"
+            "would count again; ingest all deliveries into a new warehouse, with the same key and a copy of "
+            "the folder conformed/suppressions where there is one, or erased people come back"
         )
     if base is not commits[0]:
         run.store.restore(schema, stage.marker, base)

@@ -132,15 +132,25 @@ def test_what_tells_rows_apart_tells_no_identifier(spark: SparkSession, tmp_path
 
 
 def test_a_row_is_the_same_when_its_file_gets_a_column_more(spark: SparkSession, tmp_path: Path) -> None:
-    """And another where the same cell stands in another column."""
+    """Where it is empty. And another where the same cell stands in another column."""
     site, raw, names = _site(tmp_path), dataclasses.replace(PEOPLE, kept=CONTENT), []
-    for text in ("id,born,sex,code_1\n7,1950-01-02,1,C50\n", "id,born,code_0,sex,code_1,place\n7,1950-01-02,,1,C50,\n",
-                 "id,born,sex,code_1,code_2\n7,1950-01-02,1,,C50\n"):  # fmt: skip
+    for header, row in (
+        ("id,born,sex,code_1", "7,1950-01-02,1,C50"),
+        ("id,born,code_0,sex,code_1,place", "7,1950-01-02,,1,C50,"),
+        ("id,a,born,sex,code_1,A,note", "7,,1950-01-02,1,C50,,"),
+        ("id,born,sex,code_1,code_2", "7,1950-01-02,1,,C50"),
+        ("id,born,sex,code_1,note,a", "7,1950-01-02,1,C50,x,y"),
+        ("id,a,born,note,sex,code_1", "7,y,1950-01-02,x,1,C50"),
+        ("id,born,sex,code_1,note,a", "7,1950-01-02,1,C50,y,x"),
+    ):
+        text = f"{header}\n{row}\n"
         (tmp_path / "people.csv").write_text(text)
         rows = read_extract(spark, find_extracts(_fail, site, ADAPTER)["people"])
         annotated = annotate_rows(rows, raw, site, KEY, None, 1, "2026-01-01")
         names.append(annotated.select(row_pseudonym()).collect()[0][0])
-    assert names[0] == names[1] != names[2]
+    assert names[0] == names[1] == names[2]
+    assert names[4] == names[5], "ignored cells count by the names of their columns, wherever they stand"
+    assert len(set(names)) == 4
 
 
 def test_a_whole_row_is_no_repetition_of_a_broken_one(spark: SparkSession, tmp_path: Path) -> None:
