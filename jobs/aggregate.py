@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from jobs.local_frame import local_frame
 from jobs.net_frame import build_net_frames
 from schemas import FRAMES
 from schemas.frames import ALL, COVARIATES, CROSS, PRIMARY, SEPARATOR, UNKNOWN, UNTREATED
@@ -40,7 +41,7 @@ def _net_survival(
     wanted = study.survival.net_strata
     if wanted is None or life_table is None:
         names = ("frame_net_survival", "frame_expected_survival")
-        return {name: cohort.sparkSession.createDataFrame([], FRAMES[name].struct()) for name in names}
+        return {name: local_frame(cohort.sparkSession, [], FRAMES[name].struct()) for name in names}
     strata: dict[str, Column] = {ALL: F.lit(ALL)}
     strata.update({name: _stratum(name, study) for name in wanted})
     longest = (study.period.follow_up_until - study.period.index_from).days
@@ -173,7 +174,7 @@ def build_frame_patterns(cohort: DataFrame, lines: DataFrame, study: Study) -> D
     people = _with_treatment(cohort, lines)
     is_death = F.col("survival_end_reason") == "death"
     survived = F.datediff("survival_end", "index_date")
-    parts = [people.sparkSession.createDataFrame([], FRAMES["frame_patterns"].struct()).drop("n")]
+    parts = [local_frame(people.sparkSession, [], FRAMES["frame_patterns"].struct()).drop("n")]
 
     def add(model: str, rows: DataFrame, covariates: tuple[str, ...], day: Column, event: Column) -> None:
         levels = {name: _stratum(name, study) if name in covariates else F.lit("") for name in COVARIATES}

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from jobs.local_frame import local_frame
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -48,7 +50,7 @@ def code_rows(drugs: Drugs, country: str | None) -> list[tuple[str, str, date, d
 
 def code_frame(session: SparkSession, drugs: Drugs, country: str | None) -> DataFrame:
     """`code_rows` as a frame: code_system, code, valid_from, valid_until, substance."""
-    return session.createDataFrame(code_rows(drugs, country), CODE_COLUMNS)
+    return local_frame(session, code_rows(drugs, country), CODE_COLUMNS)
 
 
 def drug_rows(tables: Mapping[str, DataFrame], people: DataFrame) -> DataFrame:
@@ -92,7 +94,7 @@ def drug_rows(tables: Mapping[str, DataFrame], people: DataFrame) -> DataFrame:
             )
         )
     if not sources:
-        return people.sparkSession.createDataFrame([], DRUG_ROW_COLUMNS)
+        return local_frame(people.sparkSession, [], DRUG_ROW_COLUMNS)
     return reduce(DataFrame.unionByName, sources)
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pyspark.sql import Column
-from pyspark.sql import functions as F
-
 from jobs.config import Site
 from jobs.sources.adapter import RawTable
 
@@ -12,16 +9,22 @@ EMPTY, OTHER = "(empty)", "(other)"
 MAXIMUM_CODES = 60
 
 
-def profiled(raw: RawTable, site: Site) -> list[tuple[str, str, Column]]:
-    """(column, code, condition) of what is counted over the rows of a raw table: `(empty)` for every column, each code
-    that has a meaning, `(other)` for codes without one. No cell that is not a known code is in it."""
+def _literal(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def profiled(raw: RawTable, site: Site) -> list[tuple[str, str, str]]:
+    """(column, code, condition in SQL) of what is counted over the rows of a raw table: `(empty)` for every column,
+    each code that has a meaning, `(other)` for codes without one. No cell that is not a known code is in it."""
     shown = [column for column in (*raw.columns, *raw.optional) if not column.endswith("*")]
     hidden = {raw.id_column, *raw.id_parts, *raw.discarded}
     shown = [column for column in shown if column not in hidden]
-    counted = [(column, EMPTY, F.col(column).isNull()) for column in shown]
+    counted = [(column, EMPTY, f"`{column}` IS NULL") for column in shown]
     for column, known in raw.known_codes(site).items():
         codes = sorted(known)
         if column in shown and len(codes) <= MAXIMUM_CODES:
-            counted += [(column, code, F.col(column) == code) for code in codes]
-            counted.append((column, OTHER, ~F.col(column).isin(*codes)))
+            counted += [(column, code, f"`{column}` = {_literal(code)}") for code in codes]
+            others = f"`{column}` NOT IN ({', '.join(map(_literal, codes))})" if codes else f"`{column}` IS NOT NULL"
+            counted.append((column, OTHER, others))
     return counted

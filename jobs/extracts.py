@@ -12,6 +12,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from pyspark.sql.types import DoubleType, FloatType, StringType, StructField, St
 
 from jobs.config import RawInput, Site
 from jobs.errors import InputError
+from jobs.local_frame import local_frame
 from jobs.sources.adapter import PLACE, Adapter, RawTable
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ LINEAGE = ("source_file", "source_row", "delivery")
 BLOCK, POSITION = PLACE[1:]
 PLAIN_NAME = re.compile(r"\w+")  # others would be read as paths into a struct
 CHUNK = 1 << 24
+FILES_AT_A_TIME = 4
 UNREADABLE = re.compile(r"FAILED_READ_FILE[^\]]*\][^\n]*?reading file (\S+?)\.?\s")
 AS_TEXT = ("string", "large_string", "int", "uint", "half", "float", "double", "decimal", "date", "timestamp", "bool",
            "null", "dictionary<values=string")  # fmt: skip
@@ -284,7 +287,7 @@ def offsets_of(splits: Iterable[tuple[str, int, int, int]]) -> dict[tuple[str, i
 def with_source_row(rows: DataFrame, offsets: Mapping[tuple[str, int], int]) -> DataFrame:
     """`source_row` in the place of `__block` and `__position`: 1 is the first row after the header."""
     known = [(file, block, offset) for (file, block), offset in offsets.items()]
-    table = rows.sparkSession.createDataFrame(known, f"source_file string, {BLOCK} long, __offset long")
+    table = local_frame(rows.sparkSession, known, f"source_file string, {BLOCK} long, __offset long")
     return (
         rows.join(F.broadcast(table), ["source_file", BLOCK], "left")
         .withColumn("source_row", F.col(POSITION) + F.col("__offset"))
@@ -326,9 +329,7 @@ def read_extract(spark: SparkSession, extract: Extract) -> DataFrame:
     wanted = [name for name in read.columns if not name.startswith("__")]
     wanted += [name for name in extract.raw.optional if name not in wanted and not name.endswith("*")]
     text = [
-        F.nullif(F.trim(F.col(name)), F.lit("")).alias(name)
-        if name in read.columns
-        else F.lit(None).cast("string").alias(name)
+        F.expr(f"nullif(trim(`{name}`), '')" if name in read.columns else "CAST(NULL AS STRING)").alias(name)
         for name in wanted
     ]
     ignored = sorted(name for name in read.columns if name.startswith("__unknown"))
@@ -441,16 +442,20 @@ def fingerprint_files(spark: SparkSession, extracts: Mapping[str, Extract], cach
     if cache_file is not None and cache_file.exists():
         cache = json.loads(cache_file.read_text())
     fresh: dict[str, str] = {}
-    prints = {}
-    for name, extract in sorted(extracts.items()):
-        total = hashlib.sha256()
-        for file in extract.files:
-            total.update(Path(file).name.encode() + b"\0")
-            content, is_new = _content_of(spark, file, cache, fresh)
-            total.update(content.encode())
-            if is_new:
-                _ensure_whole(name, file, extract)
-        prints[name] = total.hexdigest()
+
+    def content(name: str, file: str) -> str:
+        told, is_new = _content_of(spark, file, cache, fresh)
+        if is_new:
+            _ensure_whole(name, file, extracts[name])
+        return told
+
+    files = [(name, file) for name, extract in sorted(extracts.items()) for file in extract.files]
+    totals = {name: hashlib.sha256() for name in sorted(extracts)}
+    with ThreadPoolExecutor(FILES_AT_A_TIME) as pool:
+        for (name, file), told in zip(files, pool.map(lambda one: content(*one), files), strict=True):
+            totals[name].update(Path(file).name.encode() + b"\0")
+            totals[name].update(told.encode())
+    prints = {name: total.hexdigest() for name, total in totals.items()}
     if cache_file is not None and fresh != cache:
         cache_file.parent.mkdir(parents=True, exist_ok=True)
         cache_file.write_text(json.dumps(fresh, sort_keys=True))

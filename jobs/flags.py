@@ -22,15 +22,17 @@ def flag_names(columns: Iterable[str]) -> list[str]:
     return [column for column in columns if column.startswith(PREFIX)]
 
 
-def flags(conditions: Iterable[Column]) -> dict[str, Column]:
-    """BIGINT columns by name, BITS conditions each; a condition that cannot be told does not hold."""
-    every = list(conditions)
-    bits = [F.when(one, F.lit(1 << place % BITS).cast("long")).otherwise(F.lit(0)) for place, one in enumerate(every)]
+def flags(conditions: Iterable[Column | str]) -> dict[str, Column]:
+    """BIGINT columns by name, BITS conditions each, given as columns or in SQL; a condition that cannot be told does
+    not hold."""
+    every = [F.expr(one) if isinstance(one, str) else one for one in conditions]
+    bits = [F.when(one, 1 << place % BITS).otherwise(0) for place, one in enumerate(every)]
     return {
-        _name(first // BITS): reduce(operator.add, bits[first : first + BITS]) for first in range(0, len(bits), BITS)
+        _name(first // BITS): reduce(operator.add, bits[first : first + BITS]).cast("long")
+        for first in range(0, len(bits), BITS)
     }
 
 
-def is_flagged(place: int) -> Column:
-    """Whether the condition at that place held."""
-    return F.col(_name(place // BITS)).bitwiseAND(F.lit(1 << place % BITS).cast("long")) != 0
+def is_flagged(place: int) -> str:
+    """Whether the condition at that place held, in SQL."""
+    return f"{_name(place // BITS)} & {1 << place % BITS}L != 0"

@@ -11,11 +11,12 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.config import Site
 from jobs.errors import ConfigurationError
+from jobs.local_frame import local_frame
 
 MINIMUM_KEY_BYTES = 32
 BLOCK_BYTES = 64
@@ -51,10 +52,18 @@ def pseudonym_of(identifier: str, key: bytes) -> str:
     return hmac.new(key, identifier.encode(), hashlib.sha256).hexdigest()[:32]
 
 
-def _pads(spark: SparkSession, key: bytes) -> DataFrame:
+def with_key(frame: DataFrame, key: bytes) -> DataFrame:
+    """`frame` with the columns that the other functions make of the key; see `without_key`."""
     block = (hashlib.sha256(key).digest() if len(key) > BLOCK_BYTES else key).ljust(BLOCK_BYTES, b"\0")
-    row = (bytearray(byte ^ 0x36 for byte in block), bytearray(byte ^ 0x5C for byte in block))
-    return spark.createDataFrame([row], f"{INNER} binary, {OUTER} binary")
+    pads = (bytes(byte ^ pad for byte in block) for pad in (0x36, 0x5C))
+    row = (*pads, hmac.new(key, b"hashes", hashlib.sha256).digest())
+    table = local_frame(frame.sparkSession, [row], f"{INNER} binary, {OUTER} binary, {SECRET} binary")
+    return frame.crossJoin(F.broadcast(table))
+
+
+def without_key(keyed: DataFrame) -> DataFrame:
+    """What `with_key` was given, or what was made of it."""
+    return keyed.drop(INNER, OUTER, SECRET)
 
 
 def _pseudonym(text: Column) -> Column:
@@ -62,26 +71,21 @@ def _pseudonym(text: Column) -> Column:
     return F.substring(F.sha2(F.concat(F.col(OUTER), inner), 256), 1, 32)
 
 
-def with_keyed_hashes(frame: DataFrame, key: bytes, text: str, names: tuple[str, str]) -> DataFrame:
-    """`frame` with two hashes (64 and 32 bits) of a column of text and a secret made of the key, in its place.
+def with_hashes(keyed: DataFrame, text: str, names: tuple[str, str]) -> DataFrame:
+    """`keyed` with two hashes (64 and 32 bits) of a column of text and a secret made of the key, in its place.
 
     They tell equal texts of one warehouse. Without the secret who knows all of a text but an identifier could try
     identifiers until the hash fits.
     """
-    secret = bytearray(hmac.new(key, b"hashes", hashlib.sha256).digest())
-    keyed = frame.crossJoin(F.broadcast(frame.sparkSession.createDataFrame([(secret,)], f"{SECRET} binary")))
     hashes = (F.xxhash64(SECRET, text), F.hash(SECRET, text))
-    return keyed.withColumns(dict(zip(names, hashes, strict=True))).drop(SECRET, text)
+    return keyed.withColumns(dict(zip(names, hashes, strict=True))).drop(text)
 
 
-def pseudonymise(
-    frame: DataFrame, key: bytes, id_column: str, parts: Mapping[str, str] | Sequence[str] = ()
-) -> DataFrame:
-    """`frame` with `person_id` in the place of `id_column`, and each of `parts` replaced by the pseudonym of
+def pseudonymise(keyed: DataFrame, id_column: str, parts: Mapping[str, str] | Sequence[str] = ()) -> DataFrame:
+    """`keyed` with `person_id` in the place of `id_column`, and each of `parts` replaced by the pseudonym of
     (column, person, value), or of (column, value) where the identifier is missing and `person_id` NULL; `parts` may say
     which column's name to use."""
     names = parts if isinstance(parts, Mapping) else {part: part for part in parts}
-    keyed = frame.crossJoin(F.broadcast(_pads(frame.sparkSession, key)))
     part = {
         name: F.when(
             F.col(name).isNotNull(),
@@ -89,16 +93,15 @@ def pseudonymise(
         )
         for name, known_as in names.items()
     }
-    dropped = [INNER, OUTER] if id_column == "person_id" else [id_column, INNER, OUTER]
+    dropped = [] if id_column == "person_id" else [id_column]
     return keyed.withColumns(part).withColumn("person_id", _pseudonym(F.col(id_column))).drop(*dropped)
 
 
-def pseudonymise_links(frame: DataFrame, key: bytes, links: Mapping[str, str]) -> DataFrame:
-    """`frame` with each column of `links` replaced by the pseudonym of (its purpose, value): the same in every table
+def pseudonymise_links(keyed: DataFrame, links: Mapping[str, str]) -> DataFrame:
+    """`keyed` with each column of `links` replaced by the pseudonym of (its purpose, value): the same in every table
     with a column of that purpose."""
-    keyed = frame.crossJoin(F.broadcast(_pads(frame.sparkSession, key)))
     linked = {
         name: F.when(F.col(name).isNotNull(), _pseudonym(F.concat_ws("\u001f", F.lit(f"link {purpose}"), F.col(name))))
         for name, purpose in links.items()
     }
-    return keyed.withColumns(linked).drop(INNER, OUTER)
+    return keyed.withColumns(linked)

@@ -29,7 +29,8 @@ from jobs.extracts import (
     with_source_row,
 )
 from jobs.flags import flag_names, flags, is_flagged
-from jobs.identity import pseudonymise, pseudonymise_links, with_keyed_hashes
+from jobs.identity import pseudonymise, pseudonymise_links, with_hashes, with_key, without_key
+from jobs.local_frame import local_frame
 from jobs.persons import build_persons
 from jobs.sources.adapter import CONTENT, DUPLICATE, PLACE, SUPPRESSED, Adapter, RawTable
 from jobs.sources.parse import counted_codes
@@ -48,16 +49,15 @@ def _with_damage(frame: DataFrame, columns: list[str]) -> DataFrame:
     return frame.withColumn("__text", F.concat_ws("", *columns)).withColumn("__damaged", is_damaged).drop("__text")
 
 
-def _with_content(frame: DataFrame, columns: list[str], key: bytes) -> DataFrame:
+def _with_content(keyed: DataFrame, columns: list[str]) -> DataFrame:
     """Adds CONTENT: of the filled cells and their names, so that a row stays the same when its file gets a column more.
 
     NUL stands between them: it is in no cell of a row that can be accepted. A malformed or damaged row is the same as
     no whole one.
     """
-    cells = [F.concat(F.lit(f"{column}="), F.col(column)) for column in sorted(columns)]
+    cells = [F.expr(f"concat('{column}=', `{column}`)") for column in sorted(columns)]
     is_broken = F.when(F.col(CORRUPT) | F.col("__damaged"), F.lit("broken"))
-    marked = frame.withColumn("__text", F.concat_ws("\0", is_broken, *cells))
-    return with_keyed_hashes(marked, key, "__text", CONTENT)
+    return with_hashes(keyed.withColumn("__text", F.concat_ws("\0", is_broken, *cells)), "__text", CONTENT)
 
 
 def _mark_duplicates(frame: DataFrame, together: str, partitions: int) -> DataFrame:
@@ -118,14 +118,14 @@ def annotate_rows(
     stands in them (jobs/delivery_profile.py), `__duplicate` and `__suppressed` (of an erased person: neither accepted
     nor held back), each person's rows together; without the cells that nothing reads afterwards."""
     cells = [column for column in rows.columns if column not in (*LINEAGE, *PLACE, BESIDE, CORRUPT)]
-    marked = _with_damage(rows, cells)
+    keyed = with_key(_with_damage(rows, cells), key)
     if raw.id_column is not None:
-        marked = pseudonymise(marked, key, raw.id_column, {part: raw.id_names.get(part, part) for part in raw.id_parts})
+        keyed = pseudonymise(keyed, raw.id_column, {part: raw.id_names.get(part, part) for part in raw.id_parts})
     if raw.links:
-        marked = pseudonymise_links(marked, key, raw.links)
+        keyed = pseudonymise_links(keyed, raw.links)
     # Rows that differ in a column that is ignored are not the same row.
     said = ["person_id" if column == raw.id_column else column for column in cells]
-    marked = _with_content(marked, [*said, BESIDE], key).drop(BESIDE)
+    marked = without_key(_with_content(keyed, [*said, BESIDE])).drop(BESIDE)
     if raw.is_vocabulary:
         told = marked.withColumn(DUPLICATE, F.lit(False))
     else:
@@ -185,9 +185,10 @@ def count_rows(annotated: DataFrame, raw: RawTable, site: Site) -> Counted:
         "rows_suppressed": F.col(SUPPRESSED),
     }
     stands = profiled(raw, site)
-    conditions = [*ends.values(), *(is_flagged(place) for place in range(len(stands)))]
-    splits = splits_of(annotated, *(F.count_if(one).alias(f"c{n}") for n, one in enumerate(conditions))).collect()
-    totals = [sum(row[4 + place] for row in splits) for place in range(len(conditions))]
+    counts = [F.count_if(end).alias(name) for name, end in ends.items()]
+    counts += [F.expr(f"count_if({is_flagged(place)}) AS c{place}") for place in range(len(stands))]
+    splits = splits_of(annotated, *counts).collect()
+    totals = [sum(row[4 + place] for row in splits) for place in range(len(counts))]
     return Counted(
         offsets_of(tuple(row[:4]) for row in splits),
         {"rows_in": sum(row[2] for row in splits), **dict(zip(ends, totals, strict=False))},
@@ -202,7 +203,7 @@ def build_ledger(counted: Mapping[str, Counted], delivery: str, spark: SparkSess
         tuple({"raw_table": name, "delivery": delivery, **one.ledger}[column] for column in contract.column_names)
         for name, one in sorted(counted.items())
     ]
-    return spark.createDataFrame(rows, contract.struct())
+    return local_frame(spark, rows, contract.struct())
 
 
 def build_profile(counted: Mapping[str, Counted], delivery: str, spark: SparkSession) -> DataFrame:
@@ -212,7 +213,7 @@ def build_profile(counted: Mapping[str, Counted], delivery: str, spark: SparkSes
         for name, one in sorted(counted.items())
         for (column, code), n in one.profile.items()
     ]
-    return spark.createDataFrame(rows, TABLES["profile"].struct())
+    return local_frame(spark, rows, TABLES["profile"].struct())
 
 
 def build_quarantine(annotated: DataFrame, raw: RawTable) -> DataFrame:
@@ -237,7 +238,7 @@ def build_unknown_codes(
     found: DataFrame | None = None,
 ) -> DataFrame:
     """One row per raw table x column x code without a meaning in the adapter; `found`: those that it found itself."""
-    nothing = spark.createDataFrame([], TABLES["unknown_codes"].struct()).drop("delivery")
+    nothing = local_frame(spark, [], TABLES["unknown_codes"].struct()).drop("delivery")
     parts = [nothing] if found is None else [nothing, found]
     for name, rows in accepted.items():
         for column, known in raws[name].known_codes(site).items():
@@ -300,7 +301,7 @@ def ingested_tables(
         claims = conformed.pop("person_claims", None)
         if claims is not None:
             conformed["person"] = build_persons(claims)
-        nothing_held = spark.createDataFrame([], quarantine.struct())
+        nothing_held = local_frame(spark, [], quarantine.struct())
         yield IngestedTables(
             claims=claims,
             profile=build_profile(counted, delivery, spark),

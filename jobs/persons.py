@@ -29,14 +29,15 @@ def _inexactness(precision: str) -> Column:
     return F.when(F.col(precision) == "day", 0).when(F.col(precision) == "month", 1).otherwise(2)
 
 
-def build_persons(claims: DataFrame) -> DataFrame:
-    """The table `person` from rows of `person_claims`; who has no sex or no birth in any of them is left out."""
+def build_persons(claims: DataFrame, partitions: int = 1) -> DataFrame:
+    """The table `person` from rows of `person_claims`, in so many partitions; who has no sex or no birth in any of them
+    is left out."""
     per_source = F.struct(
         *(_first(fact, fact, order=("source_file", "source_row"))[fact].alias(fact) for fact in FACTS),
         _first("source_file", *LINEAGE, order=("source_file", "source_row")).alias("lineage"),
     )
     said = (
-        claims.repartition("person_id")
+        claims.repartition(partitions, "person_id")
         .groupBy("person_id", "priority", "delivery")
         .agg(per_source.alias("said"), F.max("last_contact").alias("last_contact"))
         .groupBy("person_id", "priority")

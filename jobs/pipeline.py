@@ -25,6 +25,7 @@ from jobs.extracts import Extract, find_extracts, fingerprint_files, reading
 from jobs.gate import RuleOutcome, check_added, check_table, judge, looks_at_rows_alone, raise_if_critical
 from jobs.identity import key_check, pseudonym_of, read_key
 from jobs.lines import build as lines
+from jobs.local_frame import local_frame
 from jobs.manifest import Manifest, StageRecord, code_version, fingerprint
 from jobs.persons import build_persons
 from jobs.report.page import render_report
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 Tables = dict[str, "DataFrame"]
 Counts = dict[str, "pd.DataFrame"]
 NAMES = 2  # of contacts, by the way they are made: those of two ways cannot be told to be the same
+CLAIMS_A_PARTITION = 200_000
 OVERWRITTEN = ("person", "life_table")  # made of all deliveries each time, or the same for all
 Before = tuple[str, Counts] | None  # a delivery's date, and its ledger and profile
 
@@ -135,7 +137,7 @@ class Stage:
     tables: Callable[[Run], AbstractContextManager[Tables]]
     reads: Callable[[Run], list[str]]
     stamp: Callable[[Run], dict[str, Any]] = lambda run: {}  # what every commit of the stage also says
-    then: Callable[[Run], Tables] = lambda run: {}  # tables made of those that the stage has written
+    then: Mapping[str, Callable[[Run], Tables]] = field(default_factory=dict)  # table -> tables made of it once written
     adds: Callable[[Run], bool] = lambda run: False  # whether its tables add to the deliveries that are there
 
 
@@ -239,7 +241,9 @@ def _delivery_before(run: Run) -> Before:
 
 def _persons(run: Run) -> Tables:
     """The people of all deliveries, from what was written of what each says."""
-    return {"person": build_persons(run.read("person_claims"))} if "person_claims" in run.versions else {}
+    at_a_time = int(run.spark.conf.get("spark.default.parallelism", "1") or 1)
+    partitions = lines.partitions_for(run.rows["person_claims"], CLAIMS_A_PARTITION, at_a_time)
+    return {"person": build_persons(run.read("person_claims"), partitions)}
 
 
 @contextmanager
@@ -345,7 +349,7 @@ TABLE_STAGES = (
         _ingest,
         lambda run: [],
         lambda run: {"key": key_check(read_key(run.site)), "names": NAMES},
-        _persons,
+        {"person_claims": _persons},
         lambda run: run.site.deliveries == "additions",
     ),
     Stage("cohort", "attrition", _cohort_parts, _cohort, _conformed_inputs),
@@ -561,14 +565,15 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
     def write_and_judge(table: str, frame: DataFrame) -> dict[str, Commit]:
         commits = write(table, frame, note)
         early.update({name: _gate(name, run) for name in commits if _has_gate(name) and looks_at_rows_alone(name)})
+        more = stage.then[table](run) if table in stage.then else {}
+        for name, made in more.items():
+            commits |= write(name, made, note)
         return commits
 
     # Small tables cost Spark's start of a job rather than its work, so several are written at a time.
     with stage.tables(run) as tables, ThreadPoolExecutor(ingest.TABLES_AT_A_TIME) as pool:
         first = [name for name in tables if name != stage.marker]
-        written = list(pool.map(lambda name: write_and_judge(name, tables[name]), first))
-        more = stage.then(run)
-        written += pool.map(lambda name: write(name, more[name], note), more)
+        written = pool.map(lambda name: write_and_judge(name, tables[name]), first)
         commits = {name: commit for one in written for name, commit in one.items()}
         if base is not None:
             for table in sorted(set(base.note["tables"]) - set(commits)):
@@ -691,8 +696,8 @@ def _record(run: Run, records: list[StageRecord]) -> None:
         )
         for record in records
     ]
-    frame = run.spark.createDataFrame(rows, TABLES["runs"].struct())
-    run.store.append(run.schema("runs"), "runs", frame.coalesce(1), {})
+    frame = local_frame(run.spark, rows, TABLES["runs"].struct())
+    run.store.append(run.schema("runs"), "runs", frame, {})
 
 
 def ensure_followed_by_data(run: Run) -> None:

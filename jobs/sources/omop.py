@@ -20,6 +20,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.errors import ConfigurationError
+from jobs.local_frame import local_frame
 from jobs.sources.adapter import Adapter, RawTable
 from jobs.sources.claims import claims_of
 from jobs.sources.icdo import icd10_of
@@ -412,7 +413,7 @@ class _Vocabulary:
 def _looked_up(frame: DataFrame) -> DataFrame:
     """The rows as a table of the driver's: of concepts in use only, nobody's. Without it the vocabulary, the largest
     table of a delivery, would be read once more for every table that is made."""
-    return frame.sparkSession.createDataFrame(frame.collect(), frame.schema)
+    return frame.sparkSession.createDataFrame(frame.toArrow(), frame.schema)
 
 
 def _vocabulary(accepted: Mapping[str, DataFrame]) -> _Vocabulary:
@@ -529,7 +530,7 @@ def _with_icd10(conditions: DataFrame, vocabulary: _Vocabulary, site: Site) -> D
     mapping = site_codes(site, "condition_icd10", {})
     if mapping:
         rows = [_icd10_of_concept(concept, code) for concept, code in mapping.items()]
-        frame = conditions.sparkSession.createDataFrame(rows, "mapped bigint, mapped_code string")
+        frame = local_frame(conditions.sparkSession, rows, "mapped bigint, mapped_code string")
         standard = _used((conditions, "condition_concept_id"))
         nearest = _looked_up(vocabulary.nearest(standard, frame)).withColumnRenamed("concept", "__standard")
         found = found.join(F.broadcast(nearest), on="__standard", how="left")
@@ -639,10 +640,9 @@ def _mapped_measurements(accepted: Mapping[str, DataFrame], vocabulary: _Vocabul
         rows.append((str(key).lower(), fact, str(meaning[fact]), method, sampled))
     spark = accepted["measurement"].sparkSession
     columns = "mapped string, fact string, said string, method string, sampled string"
-    by_text = spark.createDataFrame([row for row in rows if not row[0].isdigit()], columns).withColumnRenamed(
-        "mapped", "__text"
-    )
-    by_number = spark.createDataFrame([row for row in rows if row[0].isdigit()], columns)
+    by_text = local_frame(spark, [row for row in rows if not row[0].isdigit()], columns)
+    by_text = by_text.withColumnRenamed("mapped", "__text")
+    by_number = local_frame(spark, [row for row in rows if row[0].isdigit()], columns)
     by_number = by_number.withColumn("mapped", F.col("mapped").cast("bigint"))
     measured = accepted["measurement"].withColumns(
         {"__concept": _concept("measurement_concept_id"), "__text": F.lower("measurement_source_value")}

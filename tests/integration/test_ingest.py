@@ -13,10 +13,11 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.config import RawInput, Site
+from jobs.delivery_profile import profiled
 from jobs.errors import ConfigurationError, InputError
 from jobs.extracts import find_extracts, fingerprint_files, read_extract
 from jobs.flags import BITS, flags, is_flagged
-from jobs.identity import MINIMUM_KEY_BYTES, pseudonymise, read_key
+from jobs.identity import MINIMUM_KEY_BYTES, pseudonymise, read_key, with_hashes, with_key
 from jobs.ingest import annotate_rows, ingested_tables
 from jobs.sources.adapter import CONTENT, PLACE, Adapter, RawTable, load_adapter
 from jobs.sources.parse import bare_code, compact_date, row_pseudonym, with_compact_dates, with_reasons
@@ -212,8 +213,22 @@ def test_conditions_as_bits(spark: SparkSession) -> None:
     places = [0, BITS - 1, BITS, 2 * BITS - 1, 2 * BITS]
     conditions = [F.col("n") == place for place in range(2 * BITS + 1)]
     rows = spark.createDataFrame([(place,) for place in (*places, None)], "n int").withColumns(flags(conditions))
-    for row in rows.select("n", *(is_flagged(place).alias(f"p{place}") for place in range(2 * BITS + 1))).collect():
+    held = [F.expr(is_flagged(place)).alias(f"p{place}") for place in range(2 * BITS + 1)]
+    for row in rows.select("n", *held).collect():
         assert [place for place in range(2 * BITS + 1) if row[f"p{place}"]] == ([] if row.n is None else [row.n])
+
+
+def test_codes_are_told_apart_whatever_their_signs(spark: SparkSession) -> None:
+    """They come from the site file and stand in conditions in SQL."""
+    codes = ("plain", "it's", 'say "so"', "back\\slash", "\\'", "\\", "%_", "a\nb", "æ")
+    raw = dataclasses.replace(PEOPLE, code_columns={"sex": frozenset(codes)})
+    conditions = {code: one for column, code, one in profiled(raw, Site.model_construct(adapter={})) if column == "sex"}
+    rows = spark.createDataFrame([(code,) for code in (*codes, "\\\\", "its", None)], "sex string")
+    places = {code: place for place, code in enumerate(conditions)}
+    held = [F.expr(is_flagged(place)).alias(f"p{place}") for place in places.values()]
+    for row in rows.withColumns(flags(conditions.values())).select("sex", *held).collect():
+        told = {code for code, place in places.items() if row[f"p{place}"]}
+        assert told == {"(empty)" if row.sex is None else row.sex if row.sex in codes else "(other)"}
 
 
 @pytest.mark.parametrize("country", ["conformed", "denmark", "finland", "norway", "omop", "sweden", "tcga_brca"])
@@ -300,9 +315,11 @@ def test_a_file_is_known_by_its_content(spark: SparkSession, tmp_path: Path) -> 
 
 def test_the_key_is_in_no_plan(spark: SparkSession) -> None:
     key = bytes(range(65, 65 + 40))
-    frame = pseudonymise(spark.createDataFrame([("7", "a")], "id string, contact string"), key, "id", ["contact"])
+    rows = spark.createDataFrame([("7", "a", "all that it says")], "id string, contact string, text string")
+    frame = with_hashes(pseudonymise(with_key(rows, key), "id", ["contact"]), "text", ("long", "short"))
     plan = frame._jdf.queryExecution().toString()
-    forms = [key, bytes(b ^ 0x36 for b in key), bytes(b ^ 0x5C for b in key)]
+    secret = hmac.new(key, b"hashes", hashlib.sha256).digest()
+    forms = [key, bytes(b ^ 0x36 for b in key), bytes(b ^ 0x5C for b in key), secret]
     for form in forms:
         for shown in (form.hex(), form.hex().upper(), form.decode("latin-1"), " ".join(f"{b:02X}" for b in form)):
             assert shown not in plan
