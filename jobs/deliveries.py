@@ -87,13 +87,13 @@ def settle(
         rows, days = _extent(table, new) if is_new else _extent(table, new, own)
         if is_new and not rows:
             return {}
+        near = _within(earlier, table, days)
+        if is_new and not near.inputFiles():  # no file holds a row of these days
+            return {name: store.append(CONFORMED_SCHEMA, name, new, note)}
         marks = ["__statement", "__statement_2"]
         touched = new.select(*_statement(table)).union(own.select(*_statement(table))).distinct()
         affected = (
-            _within(earlier, table, days)
-            .select("*", *_statement(table))
-            .join(touched, marks, "left_semi")
-            .persist(StorageLevel.MEMORY_AND_DISK)
+            near.select("*", *_statement(table)).join(touched, marks, "left_semi").persist(StorageLevel.MEMORY_AND_DISK)
         )
         held.append(affected)
         if is_new and affected.isEmpty():

@@ -567,7 +567,7 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
         early.update({name: _gate(name, run) for name in commits if _has_gate(name) and looks_at_rows_alone(name)})
         more = stage.then[table](run) if table in stage.then else {}
         for name, made in more.items():
-            commits |= write(name, made, note)
+            commits |= write_and_judge(name, made)
         return commits
 
     # Small tables cost Spark's start of a job rather than its work, so several are written at a time.
