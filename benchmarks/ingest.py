@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, default=8)
     parser.add_argument("--folder", type=Path, help="where deliveries are made and kept; a temporary one unless named")
     chosen = parser.parse_args()
-    spark = start_session({"spark.driver.memory": "8g"}, "benchmark of ingest")
+    spark = start_session({"spark.driver.memory": "12g"}, "benchmark of ingest")
     with tempfile.TemporaryDirectory() as temporary:
         for rows in chosen.rows:
             compare(spark, chosen.folder or Path(temporary), rows, chosen.repeats, chosen.partitions)
