@@ -25,6 +25,7 @@ from jobs.ingest import TABLES_AT_A_TIME
 from jobs.pipeline import Run, _gate, _has_gate, run_stages
 from jobs.session import start_session
 
+DAY = {"hospital": "inndato", "prescriptions": "Utlevering_Dato"}
 FIRST, SECOND = "2023-06-30", "2023-10-31"
 
 
@@ -50,48 +51,40 @@ def cpu_seconds() -> float:
 def plain(spark: SparkSession, folder: Path, target: Path, partitions: int) -> None:
     """What any ingest needs: the rows of each person together and in order, a row per diagnosis and per drug, as
     Delta, with the columns that the tables have. No pseudonyms, nothing judged, compared or counted."""
+    place = ("source_file", "source_row", "delivery")
 
-    def read(name: str, person: str) -> DataFrame:
+    def read(name: str, person: str, *columns: Column, cells: tuple[str, ...] = ()) -> DataFrame:
         rows = spark.read.option("header", True).option("sep", ";").csv(f"{folder}/{name}_*.csv")
         file, row = F.col("_metadata.file_name"), F.monotonically_increasing_id()
         placed = rows.select("*", file.alias("source_file"), row.alias("source_row"), F.lit(FIRST).alias("delivery"))
-        return placed.repartition(partitions, person)
+        together = placed.repartition(partitions, person).sortWithinPartitions(person, DAY[name])
+        kept = [column for column in rows.columns if column.startswith(cells)] if cells else []
+        return together.select(F.col(person).alias("person_id"), *columns, *kept, *place)
 
     def date(name: str, cell: str) -> Column:
         return F.to_date(cell, "yyyyMMdd").alias(name)
 
-    def write(rows: DataFrame, *columns: Column | str) -> None:
-        place = ("source_file", "source_row", "delivery")
-        rows.select(*columns, *place).write.format("delta").mode("overwrite").save(f"{target}/{secrets.token_hex(4)}")
+    def write(rows: DataFrame, day: str) -> None:
+        writer = rows.write.format("delta").option("delta.dataSkippingStatsColumns", f"{day},delivery")
+        writer.save(f"{target}/{secrets.token_hex(4)}")
 
-    def codes(prefixes: tuple[str, ...], kind: str) -> Column:
-        columns = [column for column in hospital.columns if column.startswith(prefixes)]
-        return F.explode(F.filter(F.array(*columns), lambda cell: cell.rlike(kind)))
+    def each(name: str, prefixes: tuple[str, ...]) -> DataFrame:
+        cells = F.array(*[column for column in hospital.columns if column.startswith(prefixes)])
+        return hospital.select("*", F.explode(cells).alias(name)).where(F.col(name).isNotNull())
 
-    hospital = read("hospital", "lopenr").sortWithinPartitions("lopenr", "inndato").persist()
+    dates = (date("start_date", "inndato"), date("end_date", "utdato"))
+    hospital = read("hospital", "lopenr", *dates, cells=("tilstand_", "ncmp_", "cyto_")).persist()
     contact = F.concat_ws("-", "source_file", "source_row").alias("contact_id")
-    told = (F.col("lopenr").alias("person_id"), contact, date("start_date", "inndato"), date("end_date", "utdato"))
-    write(hospital, *told, codes(("tilstand_",), "^[A-Z]").alias("icd10"), F.lit("main").alias("position"))
-    write(
-        hospital,
-        *told,
-        F.lit("atc").alias("code_system"),
-        codes(("ncmp_", "cyto_"), "^[0-9L]").alias("code"),
-        F.lit("unspecified").alias("route"),
-    )
+    told = ("person_id", contact, "start_date", "end_date")
+    write(each("icd10", ("tilstand_",)).select(*told, "icd10", F.lit("main").alias("position"), *place), "start_date")
+    drugs = each("code", ("ncmp_", "cyto_")).where(F.col("code").rlike("^[0-9L]"))
+    more = (F.lit("atc").alias("code_system"), F.lit("unspecified").alias("route"))
+    write(drugs.select(*told, "code", *more, *place), "start_date")
     hospital.unpersist()
-    dispensed = read("prescriptions", "Pasient_Lopenummer")
-    dispensed = dispensed.sortWithinPartitions("Pasient_Lopenummer", "Utlevering_Dato")
-    nothing = F.lit(None)
-    write(
-        dispensed,
-        F.col("Pasient_Lopenummer").alias("person_id"),
-        date("dispensed_date", "Utlevering_Dato"),
-        F.col("ATC").alias("atc"),
-        nothing.cast("double").alias("packages"),
-        F.replace("DDD", F.lit(","), F.lit(".")).cast("double").alias("ddd"),
-        nothing.cast("int").alias("days_supply"),
-    )
+    nothing = (F.lit(None).cast("double").alias("packages"), F.lit(None).cast("int").alias("days_supply"))
+    amount = F.replace("DDD", F.lit(","), F.lit(".")).cast("double").alias("ddd")
+    handed = (date("dispensed_date", "Utlevering_Dato"), F.col("ATC").alias("atc"), amount, *nothing)
+    write(read("prescriptions", "Pasient_Lopenummer", *handed), "dispensed_date")
 
 
 def ingest(spark: SparkSession, site: Site, delivery: str) -> Run:

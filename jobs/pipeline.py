@@ -496,8 +496,7 @@ def _base(stage: Stage, run: Run) -> Commit | None:
     if not stage.adds(run):
         return None
     schema = run.schema(stage.marker)
-    commits = run.store.commits(schema, stage.marker)
-    base = next((commit for commit in commits if "tables" in commit.note), None)
+    base = run.store.finished(schema, stage.marker)
     if base is None:
         return None
     others = set(base.note["deliveries"]) - {run.delivery}
@@ -507,7 +506,7 @@ def _base(stage: Stage, run: Run) -> Commit | None:
             "would count again; ingest all deliveries into a new warehouse, with the same key and a copy of "
             "the folder conformed/suppressions where there is one, or erased people come back"
         )
-    if base is not commits[0]:
+    if base != run.store.newest(schema, stage.marker):
         run.store.restore(schema, stage.marker, base)
     for table, version in base.note["tables"].items():
         newest = run.store.newest(schema, table)

@@ -120,6 +120,10 @@ class Store:
         """The newest commit, or None where there is no such table."""
         return next(iter(self.commits(schema, name, limit=1)), None)
 
+    def finished(self, schema: str, marker: str) -> Commit | None:
+        """The newest commit of a stage's marker that names the stage's tables: of the last run that finished."""
+        return next((commit for commit in self.commits(schema, marker) if "tables" in commit.note), None)
+
     def existing(self, schema: str, name: str) -> Commit:
         """The newest commit of a table that is there; InputError where its log cannot be read."""
         newest = self.newest(schema, name)

@@ -40,8 +40,8 @@ class RawTable:
     by `person_id`, each of `id_parts` by a pseudonym of the person and the value, added `source_file`, `delivery`,
     PLACE (the order of rows; they are numbered later) and CONTENT, and brought each person's rows together.
     `annotate` looks at one row at a time: it adds typed columns, with other names than the cells' whatever their case,
-    and `reasons`, codes such as `impossible_date:birth_date` with commas between (parse.with_reasons); a row with none
-    is accepted.
+    and `reasons`, codes such as `impossible_date:birth_date` with commas between (parse.joined_reasons); a row with
+    none is accepted.
     """
 
     name: str

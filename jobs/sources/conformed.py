@@ -18,7 +18,7 @@ from jobs.sources.adapter import Adapter, RawTable
 from jobs.sources.claims import claims_of
 from jobs.sources.life_table import PUBLISHED as PUBLISHED_LIFE_TABLES
 from jobs.sources.life_table import conform_life_table
-from jobs.sources.parse import ATC_SHAPE, ICD10_SHAPE, NUMBER, no_code, with_reasons
+from jobs.sources.parse import ATC_SHAPE, ICD10_SHAPE, NUMBER, joined_reasons, no_code
 from schemas import CONFORMED
 from schemas.conformed import OLDEST
 from schemas.contract import LINEAGE, PERSON_ID, Table
@@ -164,7 +164,7 @@ def _annotate(table: Table, frame: DataFrame, _: Site) -> DataFrame:
         for earlier, later, reason in IN_ORDER
         if {earlier, later} <= names
     ]
-    return typed.withColumn("reasons", with_reasons(*reasons))
+    return typed.withColumn("reasons", joined_reasons(*reasons))
 
 
 def _select(table: Table, frame: DataFrame) -> DataFrame:

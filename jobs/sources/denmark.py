@@ -28,13 +28,13 @@ from jobs.sources.parse import (
     decoded,
     impossible,
     impossible_number,
+    joined_reasons,
     missing,
     no_code,
     number,
     reason,
     site_codes,
     unknown_code,
-    with_reasons,
 )
 from schemas import TABLES
 
@@ -103,7 +103,7 @@ def _annotate_person(frame: DataFrame, site: Site) -> DataFrame:
             "death_date": F.when(status == "dead", since),
             "emigration_date": F.when(status.isin("emigrated", "lost"), since),
             "region_of": decoded("region", site_codes(site, "regions", {})),
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("foedselsdato"), missing("koen"), impossible("foedselsdato", _date("foedselsdato")),
                 impossible("statusdato", since), unknown_code("koen", SEX), unknown_code("status", statuses),
                 reason((status != "alive") & since.isNull(), "missing:statusdato"),
@@ -116,7 +116,7 @@ def _annotate_person(frame: DataFrame, site: Site) -> DataFrame:
 def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:
     died = _date("d_dodsdto")
     return frame.withColumns(
-        {"death_date": died, "reasons": with_reasons(missing("d_dodsdto"), impossible("d_dodsdto", died))}
+        {"death_date": died, "reasons": joined_reasons(missing("d_dodsdto"), impossible("d_dodsdto", died))}
     )
 
 
@@ -125,7 +125,7 @@ def _annotate_cancer(frame: DataFrame, _: Site) -> DataFrame:
     return frame.withColumns(
         {
             "diagnosis_date": diagnosed,
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("tumornr"), missing("d_diagnosedato"), missing("c_icd10"),
                 impossible("d_diagnosedato", diagnosed),
                 no_code("c_icd10", _icd10("c_icd10"), ICD10_SHAPE),
@@ -140,7 +140,7 @@ def _annotate_recurrence(frame: DataFrame, site: Site) -> DataFrame:
         {
             "event_date": day,
             "kind": decoded("recidivtype", kinds),
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("d_recidiv"), missing("recidivtype"), impossible("d_recidiv", day),
                 unknown_code("recidivtype", kinds),
             ),
@@ -163,7 +163,7 @@ def _contact(link: str, first: str, last: str, *more: Column) -> dict[str, Colum
         "contact_id": F.col(link),
         "start_date": start,
         "end_date": end,
-        "reasons": with_reasons(
+        "reasons": joined_reasons(
             missing(link), missing(first), impossible(first, start), impossible(last, end),
             reason(end < start, "end_before_start"), *more,
         ),
@@ -179,7 +179,7 @@ def _annotate_diagnosis(code: str, type_: str, withdrawn: str | None) -> Annotat
                 "icd10": _icd10(code),
                 "is_icd10": _code(code).rlike(SKS_ICD10),
                 "position": decoded(type_, types),
-                "reasons": with_reasons(missing(code), missing(type_), *more),
+                "reasons": joined_reasons(missing(code), missing(type_), *more),
             }
         )
 
@@ -192,7 +192,7 @@ def _annotate_procedure(code: str, day: str) -> Annotate:
             {
                 "sks": _code(code),
                 "given": _date(day),
-                "reasons": with_reasons(missing(code), impossible(day, _date(day))),
+                "reasons": joined_reasons(missing(code), impossible(day, _date(day))),
             }
         )
 
@@ -206,7 +206,7 @@ def _annotate_prescription(frame: DataFrame, _: Site) -> DataFrame:
             "dispensed_date": bought,
             "packages": number("apk"),
             "ddd": number("apk") * number("volume"),
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("eksd"), missing("atc"), impossible("eksd", bought),
                 no_code("atc", _code("atc"), ATC_SHAPE),
                 *(impossible_number(name, number(name)) for name in ("apk", "volume")),
@@ -222,7 +222,7 @@ def _annotate_sample(frame: DataFrame, site: Site) -> DataFrame:
         {
             "sample_date": sampled,
             "site": decoded("provested", sites),
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("d_rekvdato"), missing("c_snomedkode"), impossible("d_rekvdato", sampled),
                 missing("provested"), unknown_code("provested", sites),
             ),
@@ -233,7 +233,7 @@ def _annotate_sample(frame: DataFrame, site: Site) -> DataFrame:
 def _annotate_receptors(frame: DataFrame, _: Site) -> DataFrame:
     known = _date("d_dato")
     return frame.withColumns(
-        {"sample_date": known, "reasons": with_reasons(missing("d_dato"), impossible("d_dato", known))}
+        {"sample_date": known, "reasons": joined_reasons(missing("d_dato"), impossible("d_dato", known))}
     )
 
 

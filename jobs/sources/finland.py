@@ -27,6 +27,7 @@ from jobs.sources.parse import (
     decoded,
     impossible,
     impossible_number,
+    joined_reasons,
     missing,
     no_code,
     number,
@@ -36,7 +37,6 @@ from jobs.sources.parse import (
     row_pseudonym,
     site_codes,
     unknown_code,
-    with_reasons,
 )
 from jobs.sources.unpivot import unpivoted
 from schemas import TABLES
@@ -131,7 +131,7 @@ def _annotate_population(frame: DataFrame, site: Site) -> DataFrame:
             "birth_date_precision": _precision("SYNTYMAPV"),
             "emigration_date": _not_after_delivery("MAASTAMUUTTOPV"),
             "region": decoded("ALUE", site_codes(site, "regions", REGION)),
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("SYNTYMAPV"), missing("SUKUPUOLI"), impossible("SYNTYMAPV", _day("SYNTYMAPV")),
                 impossible("MAASTAMUUTTOPV", _not_after_delivery("MAASTAMUUTTOPV")), unknown_code("SUKUPUOLI", SEX),
                 reason(_day("MAASTAMUUTTOPV") < _day("SYNTYMAPV"), "emigration_before_birth"),
@@ -151,7 +151,7 @@ def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
             "death_date": F.when(status == "dead", closed),
             "death_date_precision": F.when(status == "dead", _precision("ex_date")),
             "emigration_date": F.when(status.isin("emigrated", "lost"), closed),
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("tumour_no"), missing("dg_date"), missing("topo"),
                 impossible("dg_date", _not_after_delivery("dg_date")), impossible("ex_date", closed),
                 no_code("topo", _letters_and_digits(_whole("topo")), ICD10_SHAPE),
@@ -168,7 +168,7 @@ def _annotate_recurrence(frame: DataFrame, site: Site) -> DataFrame:
             "event_date": _not_after_delivery("PVM"),
             "event_date_precision": _precision("PVM"),
             "kind": decoded("LAJI", kinds),
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("PVM"), missing("LAJI"), impossible("PVM", _not_after_delivery("PVM")),
                 unknown_code("LAJI", kinds),
             ),
@@ -184,7 +184,7 @@ def _annotate_care(frame: DataFrame, _: Site) -> DataFrame:
         }
     )
     start, end = F.col("start_date"), F.col("end_date")
-    reasons = with_reasons(
+    reasons = joined_reasons(
         missing("TUPVA"), impossible("TUPVA", start), impossible("LPVM", end), _inexact("TUPVA"), _inexact("LPVM"),
         reason(end < start, "end_before_start"),
     )  # fmt: skip
@@ -206,7 +206,7 @@ def _annotate_hospital_drugs(frame: DataFrame, site: Site) -> DataFrame:
             "end_date": F.when(end != start, end),
             "code_system": F.when(has_code, "atc").otherwise("name"),
             "code": F.when(has_code, code).otherwise(name),
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("ALOITUSPV"), impossible("ALOITUSPV", start), impossible("LOPETUSPV", end),
                 _inexact("ALOITUSPV"), _inexact("LOPETUSPV"), reason(end < start, "end_before_start"),
                 reason(~F.coalesce(has_code, F.lit(False)) & name.isNull(), "missing:VALMISTE"),
@@ -219,7 +219,7 @@ def _annotate_purchase(frame: DataFrame, _: Site) -> DataFrame:
     typed = _with_dates(frame, "OSTOPV").withColumns(
         {"dispensed_date": _day("OSTOPV"), "atc_code": _atc("ATC"), "packages": number("PLKM")}
     )
-    reasons = with_reasons(
+    reasons = joined_reasons(
         missing("OSTOPV"), missing("ATC"), impossible("OSTOPV", F.col("dispensed_date")), _inexact("OSTOPV"),
         no_code("ATC", F.col("atc_code"), ATC_SHAPE), impossible_number("PLKM", F.col("packages")),
     )  # fmt: skip
@@ -231,7 +231,7 @@ def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:
         {
             "death_date": _not_after_delivery("KUOLPV"),
             "death_date_precision": _precision("KUOLPV"),
-            "reasons": with_reasons(missing("KUOLPV"), impossible("KUOLPV", _not_after_delivery("KUOLPV"))),
+            "reasons": joined_reasons(missing("KUOLPV"), impossible("KUOLPV", _not_after_delivery("KUOLPV"))),
         }
     )
 
@@ -249,7 +249,7 @@ def _annotate_pathology(frame: DataFrame, site: Site) -> DataFrame:
             "marker": decoded("MARKKERI", markers),
             "method": decoded("MENETELMA", methods),
             "result": F.when(is_percent, percent).otherwise(decoded("TULOS", results)),
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 *(missing(name) for name in ("NAYTEPV", "NAYTE", "MARKKERI", "MENETELMA", "TULOS")),
                 impossible("NAYTEPV", sampled), unknown_code("NAYTE", sites), unknown_code("MARKKERI", markers),
                 unknown_code("MENETELMA", methods), reason(is_percent & percent.isNull(), "impossible_number:TULOS"),

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from jobs.config import Site
 from jobs.errors import ConfigurationError
 from jobs.sources.adapter import RawTable
-from jobs.sources.parse import NUMBER, decoded, reason, unknown_code, with_reasons
+from jobs.sources.parse import NUMBER, decoded, joined_reasons, reason, unknown_code
 from schemas import TABLES
 from schemas.conformed import OLDEST
 from schemas.contract import LINEAGE
@@ -58,7 +58,7 @@ def _annotate_probabilities(frame: DataFrame, _: Site) -> DataFrame:
     outside = F.coalesce(~F.col("typed_probability").between(0, 1), F.lit(True))
     return typed.withColumn(
         "reasons",
-        with_reasons(
+        joined_reasons(
             *_wrong_numbers(),
             reason(outside, "impossible_number:probability_of_death"),
             unknown_code("sex", {"female": "", "male": ""}),
@@ -85,7 +85,7 @@ def _annotate_hmd(frame: DataFrame, _: Site) -> DataFrame:
         }
     )
     few = reason(F.size(cells) < 4, "malformed_row")
-    return typed.withColumn("reasons", with_reasons(few, *_wrong_numbers(), wrong(2, "female"), wrong(3, "male")))
+    return typed.withColumn("reasons", joined_reasons(few, *_wrong_numbers(), wrong(2, "female"), wrong(3, "male")))
 
 
 def _annotate_nordcan(frame: DataFrame, _: Site) -> DataFrame:
@@ -94,7 +94,7 @@ def _annotate_nordcan(frame: DataFrame, _: Site) -> DataFrame:
     outside = F.coalesce(~survive.between(0, 1), F.lit(True))
     return typed.withColumn(
         "reasons",
-        with_reasons(*_wrong_numbers(), reason(outside, "impossible_number:prob"), unknown_code("sex", SEXES)),
+        joined_reasons(*_wrong_numbers(), reason(outside, "impossible_number:prob"), unknown_code("sex", SEXES)),
     )
 
 

@@ -27,6 +27,7 @@ from jobs.sources.parse import (
     decoded,
     impossible,
     impossible_number,
+    joined_reasons,
     missing,
     no_code,
     number,
@@ -35,7 +36,6 @@ from jobs.sources.parse import (
     site_codes,
     unknown_code,
     with_compact_dates,
-    with_reasons,
 )
 from jobs.sources.unpivot import unpivoted
 from schemas import TABLES
@@ -85,7 +85,7 @@ def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
             # Who was lost to follow-up is observed until then, as who emigrated.
             "emigration_date": F.when(F.col("P_personstatus").isin("U", "."), since),
             "region": decoded("P_helseregion", site_codes(site, "regions", REGION)),
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("P_fodselsdato"), missing("S_diagnosedato"), missing("P_kjonn"), missing("S_topografiIcdo3"),
                 missing("S_tumornr"), impossible("P_fodselsdato", born), impossible("S_diagnosedato", diagnosed),
                 impossible("P_statusdato", since), unknown_code("P_kjonn", SEX),
@@ -102,7 +102,7 @@ def _annotate_recurrence(frame: DataFrame, _: Site) -> DataFrame:
         {
             "event_date": happened,
             "kind": decoded("R_type", RECURRENCE),
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("R_dato"), missing("R_type"), impossible("R_dato", happened), unknown_code("R_type", RECURRENCE)
             ),
         }
@@ -114,7 +114,7 @@ def _annotate_hospital(frame: DataFrame, site: Site) -> DataFrame:
     dated = with_compact_dates(frame, {"start_date": "inndato", "end_date": "utdato", "birth_date": "fodselsar"})
     typed = dated.withColumn("sex", decoded("kjonn", SEX))
     start, end, born = F.col("start_date"), F.col("end_date"), F.col("birth_date")
-    reasons = with_reasons(
+    reasons = joined_reasons(
         impossible("fodselsar", born), missing("inndato"), impossible("inndato", start), impossible("utdato", end),
         reason(end < start, "end_before_start"), unknown_code("kjonn", SEX),
         reason(F.col("nprid_reg").isNotNull() & ~F.col("nprid_reg").isin(*accepted), "identity_not_certain:nprid_reg"),
@@ -134,7 +134,7 @@ def _annotate_h_prescription(frame: DataFrame, _: Site) -> DataFrame:
 
 def _dispensed(frame: DataFrame, day: str, code: str, *more: Column) -> DataFrame:
     typed = with_compact_dates(frame, {"dispensed_date": day}).withColumn("atc_code", F.upper(code))
-    reasons = with_reasons(
+    reasons = joined_reasons(
         missing(day),
         missing(code),
         impossible(day, F.col("dispensed_date")),
@@ -153,7 +153,7 @@ def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:
         {
             "death_date": died,
             "death_precision": compact_precision("doddato"),
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("doddato"), impossible("doddato", earliest),
                 reason(F.year(died) < F.col("fodselsar").try_cast("int"), "death_before_birth"),
             ),

@@ -31,12 +31,12 @@ from jobs.sources.parse import (
     counted_codes,
     decoded,
     impossible,
+    joined_reasons,
     missing,
     number,
     reason,
     site_codes,
     unknown_code,
-    with_reasons,
 )
 from schemas import TABLES
 
@@ -170,7 +170,7 @@ def _annotate_person(frame: DataFrame, site: Site) -> DataFrame:
             "sex": decoded("gender_concept_id", sexes),
             "birth_date": born,
             "birth_date_precision": precision,
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("year_of_birth"), missing("gender_concept_id"), impossible("year_of_birth", born),
                 unknown_code("gender_concept_id", sexes),
             ),
@@ -183,7 +183,7 @@ def _annotate_observation_period(frame: DataFrame, _: Site) -> DataFrame:
     return _tidy(frame).withColumns(
         {
             "observed_to": end,
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("observation_period_start_date"), missing("observation_period_end_date"),
                 _unreadable("observation_period_start_date", start, "impossible_date"),
                 _unreadable("observation_period_end_date", end, "impossible_date"),
@@ -196,7 +196,7 @@ def _annotate_observation_period(frame: DataFrame, _: Site) -> DataFrame:
 def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:
     died = _date("death_date")
     return _tidy(frame).withColumns(
-        {"died": died, "reasons": with_reasons(missing("death_date"), impossible("death_date", died))}
+        {"died": died, "reasons": joined_reasons(missing("death_date"), impossible("death_date", died))}
     )
 
 
@@ -205,7 +205,7 @@ def _annotate_condition(frame: DataFrame, _: Site) -> DataFrame:
     return _tidy(frame).withColumns(
         {
             "start_date": start,
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("condition_occurrence_id"), missing("condition_start_date"),
                 impossible("condition_start_date", start),
             ),
@@ -218,7 +218,7 @@ def _annotate_visit(frame: DataFrame, _: Site) -> DataFrame:
     return _tidy(frame).withColumns(
         {
             "visit_end": end,
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("visit_occurrence_id"), missing("visit_start_date"), impossible("visit_start_date", start),
                 _unreadable("visit_end_date", end, "impossible_date"), reason(end < start, "end_before_start"),
             ),
@@ -237,7 +237,7 @@ def _annotate_drug(frame: DataFrame, site: Site) -> DataFrame:
             "last_date": end,
             "number": quantity,
             "days": days,
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("drug_exposure_id"), missing("drug_exposure_start_date"),
                 impossible("drug_exposure_start_date", start),
                 _unreadable("drug_exposure_end_date", end, "impossible_date"),
@@ -271,13 +271,13 @@ def _annotate_measurement(frame: DataFrame, _: Site) -> DataFrame:
     return _tidy(frame).withColumns(
         {
             "measured": measured,
-            "reasons": with_reasons(missing("measurement_date"), impossible("measurement_date", measured)),
+            "reasons": joined_reasons(missing("measurement_date"), impossible("measurement_date", measured)),
         }
     )
 
 
 def _annotate_location(frame: DataFrame, _: Site) -> DataFrame:
-    return _tidy(frame).withColumns({"reasons": with_reasons(missing("location_id"))})
+    return _tidy(frame).withColumns({"reasons": joined_reasons(missing("location_id"))})
 
 
 def _annotate_concept(frame: DataFrame, _: Site) -> DataFrame:
@@ -286,7 +286,7 @@ def _annotate_concept(frame: DataFrame, _: Site) -> DataFrame:
         {
             "concept": number,
             "is_combination": F.coalesce(F.col("concept_name").rlike(COMBINATION), F.lit(False)),
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("concept_id"),
                 missing("vocabulary_id"),
                 missing("concept_code"),
@@ -306,7 +306,7 @@ def _annotate_ancestor(frame: DataFrame, _: Site) -> DataFrame:
         "descendant": _concept("descendant_concept_id"),
         "levels": F.col("min_levels_of_separation").try_cast("int"),
     }
-    absent = with_reasons(
+    absent = joined_reasons(
         missing("ancestor_concept_id"), missing("descendant_concept_id"),
         *_no_whole_numbers("ancestor_concept_id", "descendant_concept_id", "min_levels_of_separation"),
     )  # fmt: skip

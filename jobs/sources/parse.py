@@ -147,7 +147,7 @@ def counted_codes(rows: DataFrame, raw_table: str, column: str, code: Column | N
     return counted.select(F.lit(raw_table).alias("raw_table"), F.lit(column).alias("column"), "code", "n")
 
 
-def with_reasons(*reasons: Column) -> Column:
+def joined_reasons(*reasons: Column) -> Column:
     """The reasons that hold, as text with commas between; ingest makes the array, for most rows have none."""
     return F.concat_ws(",", *reasons)
 

@@ -28,6 +28,7 @@ from jobs.sources.parse import (
     decoded,
     impossible,
     impossible_number,
+    joined_reasons,
     missing,
     no_code,
     number,
@@ -37,7 +38,6 @@ from jobs.sources.parse import (
     row_pseudonym,
     site_codes,
     unknown_code,
-    with_reasons,
 )
 from jobs.sources.unpivot import unpivoted
 from schemas import TABLES
@@ -142,7 +142,7 @@ def _annotate_population(frame: DataFrame, site: Site) -> DataFrame:
             "birth_date": _day("FODELSEMAN"),
             "birth_date_precision": partial_precision("FODELSEMAN"),
             "region": decoded("LAN", site_codes(site, "regions", REGION)),
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("FODELSEMAN"), missing("KON"), impossible("FODELSEMAN", _day("FODELSEMAN")),
                 unknown_code("KON", SEX),
             ),
@@ -156,7 +156,7 @@ def _annotate_migration(frame: DataFrame, site: Site) -> DataFrame:
         {
             "moved": _day("DATUM"),
             "way": decoded("TYP", ways),
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("DATUM"), missing("TYP"), impossible("DATUM", _day("DATUM")), unknown_code("TYP", ways)
             ),
         }
@@ -168,7 +168,7 @@ def _annotate_cancer(frame: DataFrame, _: Site) -> DataFrame:
         {
             "diagnosis_date": _day("DIADAT"),
             "diagnosis_date_precision": partial_precision("DIADAT"),
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("TumorID"), missing("DIADAT"), missing("ICDO10"), impossible("DIADAT", _day("DIADAT")),
                 no_code("ICDO10", bare_code(F.col("ICDO10")), ICD10_SHAPE),
             ),
@@ -183,7 +183,7 @@ def _annotate_recurrence(frame: DataFrame, site: Site) -> DataFrame:
             "event_date": _day("RECDAT"),
             "event_date_precision": partial_precision("RECDAT"),
             "kind": decoded("RECTYP", kinds),
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("RECDAT"), missing("RECTYP"), impossible("RECDAT", _day("RECDAT")),
                 unknown_code("RECTYP", kinds),
             ),
@@ -198,7 +198,7 @@ def _annotate_sample(frame: DataFrame, site: Site) -> DataFrame:
             "sample_date": _day("PROVDAT"),
             "sample_date_precision": partial_precision("PROVDAT"),
             "site": decoded("PROVLOKAL", sites),
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("PROVDAT"), missing("PROVLOKAL"), impossible("PROVDAT", _day("PROVDAT")),
                 unknown_code("PROVLOKAL", sites), _impossible_number("ER_PROC", 0, 100),
                 _impossible_number("PR_PROC", 0, 100),
@@ -216,7 +216,7 @@ def _annotate_patient(frame: DataFrame, _: Site) -> DataFrame:
         {
             "start_date": F.when(is_start_inexact, F.least(start, F.coalesce(end, start))).otherwise(start),
             "end_date": F.when(is_end_inexact, F.greatest(start, end)).otherwise(end),
-            "reasons": with_reasons(
+            "reasons": joined_reasons(
                 missing("INDATUM"), impossible("INDATUM", start), impossible("UTDATUM", end),
                 reason(_last("UTDATUM") < _first("INDATUM"), "end_before_start"),
                 no_code("HDIA", bare_code(F.col("HDIA")), ICD10_SHAPE),
@@ -234,7 +234,7 @@ def _procedures(frame: DataFrame) -> Column:
 
 def _annotate_hospital_drugs(frame: DataFrame, _: Site) -> DataFrame:
     start, end = _day("STARTDAT"), _day("SLUTDAT")
-    reasons = with_reasons(
+    reasons = joined_reasons(
         missing("STARTDAT"), missing("ATC"), impossible("STARTDAT", start), impossible("SLUTDAT", end),
         _inexact("STARTDAT"), _inexact("SLUTDAT"), reason(end < start, "end_before_start"),
         no_code("ATC", F.upper("ATC"), ATC_SHAPE),
@@ -253,7 +253,7 @@ def _annotate_prescription(frame: DataFrame, _: Site) -> DataFrame:
     typed = _with_dates(frame, "EDATUM").withColumns(
         {"dispensed_date": _day("EDATUM"), "packages": number("antal"), "ddd": number("antal") * number("FORPDDD")}
     )
-    reasons = with_reasons(
+    reasons = joined_reasons(
         missing("EDATUM"), missing("ATC"), impossible("EDATUM", F.col("dispensed_date")), _inexact("EDATUM"),
         no_code("ATC", F.upper("ATC"), ATC_SHAPE),
         impossible_number("antal", F.col("packages")), _impossible_number("FORPDDD", 0),
@@ -266,7 +266,7 @@ def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:
         {
             "death_date": _day("DODSDAT"),
             "death_date_precision": partial_precision("DODSDAT"),
-            "reasons": with_reasons(missing("DODSDAT"), impossible("DODSDAT", _day("DODSDAT"))),
+            "reasons": joined_reasons(missing("DODSDAT"), impossible("DODSDAT", _day("DODSDAT"))),
         }
     )
 

@@ -28,7 +28,7 @@ from pyspark.sql import functions as F
 
 from jobs.sources.adapter import Adapter, RawTable
 from jobs.sources.claims import claims_of
-from jobs.sources.parse import ICD10_SHAPE, no_code, with_reasons
+from jobs.sources.parse import ICD10_SHAPE, joined_reasons, no_code
 from schemas import TABLES
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _no_code(name: str, known: frozenset[str]) -> Column:
 
 
 def _with_reasons(frame: DataFrame, *reasons: Column) -> DataFrame:
-    return frame.withColumn("reasons", with_reasons(*reasons))
+    return frame.withColumn("reasons", joined_reasons(*reasons))
 
 
 def _decode(name: str, codes: Mapping[str, str]) -> Column:

@@ -20,7 +20,7 @@ from jobs.flags import BITS, flags, is_flagged
 from jobs.identity import MINIMUM_KEY_BYTES, pseudonymise, read_key, with_hashes, with_key
 from jobs.ingest import annotate_rows, ingested_tables
 from jobs.sources.adapter import CONTENT, PLACE, Adapter, RawTable, load_adapter
-from jobs.sources.parse import bare_code, compact_date, row_pseudonym, with_compact_dates, with_reasons
+from jobs.sources.parse import bare_code, compact_date, joined_reasons, row_pseudonym, with_compact_dates
 
 KEY = b"k" * MINIMUM_KEY_BYTES
 
@@ -28,7 +28,7 @@ KEY = b"k" * MINIMUM_KEY_BYTES
 def _annotate(frame: DataFrame, _: Site) -> DataFrame:
     born = F.to_date("born", "yyyy-MM-dd")
     impossible = F.when(born.isNull(), F.lit("impossible_date:born"))
-    return frame.withColumn("birth_date", born).withColumn("reasons", with_reasons(impossible))
+    return frame.withColumn("birth_date", born).withColumn("reasons", joined_reasons(impossible))
 
 
 PEOPLE = RawTable(
@@ -317,7 +317,10 @@ def test_the_key_is_in_no_plan(spark: SparkSession) -> None:
     key = bytes(range(65, 65 + 40))
     rows = spark.createDataFrame([("7", "a", "all that it says")], "id string, contact string, text string")
     frame = with_hashes(pseudonymise(with_key(rows, key), "id", ["contact"]), "text", ("long", "short"))
-    plan = frame._jdf.queryExecution().toString()
+    asked = frame._jdf.queryExecution()
+    mode = spark._jvm.org.apache.spark.sql.execution.ExplainMode
+    modes = ("simple", "extended", "codegen", "cost", "formatted")
+    plan = "".join((asked.toString(), *(asked.explainString(mode.fromString(one)) for one in modes)))
     secret = hmac.new(key, b"hashes", hashlib.sha256).digest()
     forms = [key, bytes(b ^ 0x36 for b in key), bytes(b ^ 0x5C for b in key), secret]
     for form in forms:
