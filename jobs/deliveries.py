@@ -88,7 +88,7 @@ def settle(
         if is_new and not rows:
             return {}
         near = _within(earlier, table, days)
-        if is_new and not near.inputFiles():  # no file holds a row of these days
+        if is_new and earlier.inputFiles() and not near.inputFiles():  # there are files, none with a row of these days
             return {name: store.append(CONFORMED_SCHEMA, name, new, note)}
         marks = ["__statement", "__statement_2"]
         touched = new.select(*_statement(table)).union(own.select(*_statement(table))).distinct()

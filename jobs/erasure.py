@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from jobs.errors import ConfigurationError, TreatmentLinesError
 from jobs.manifest import fingerprint
-from jobs.store import CONFORMED_SCHEMA, Commit, Store, contract_of
+from jobs.store import CONFORMED_SCHEMA, Commit, Store, contract_of, last_finished
 
 SUPPRESSIONS = "suppressions"
 MARKER = "ledger"
@@ -68,7 +68,7 @@ def erase(store: Store, pseudonyms: Collection[str], ensure_held: Callable[[], N
     _recover(warehouse)
     people = store.spark.createDataFrame([(one,) for one in sorted(set(pseudonyms))], "person_id string")
     _suppress(store, people)
-    marker = store.finished(CONFORMED_SCHEMA, MARKER)
+    marker = last_finished(store.commits(CONFORMED_SCHEMA, MARKER))
     identities = {} if marker is None else marker.note.get("identities", {})
     touched, renewed = [], []
     for schema in store.schemas():
@@ -131,7 +131,7 @@ def _exchange(store: Store, schema: str, name: str, rows: DataFrame, note: Mappi
 def _rewrite_marker(store: Store, renewed: Iterable[str]) -> None:
     """The marker names the tables made anew, also those of an erasure that did not come to its end; what was ingested
     stays known, earlier versions do not."""
-    marker = store.finished(CONFORMED_SCHEMA, MARKER)
+    marker = last_finished(store.commits(CONFORMED_SCHEMA, MARKER))
     if marker is None:
         return
     named = {name: store.holding(CONFORMED_SCHEMA, name, version) for name, version in marker.note["tables"].items()}

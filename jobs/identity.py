@@ -53,7 +53,8 @@ def pseudonym_of(identifier: str, key: bytes) -> str:
 
 
 def with_key(frame: DataFrame, key: bytes) -> DataFrame:
-    """`frame` with the columns that the other functions make of the key; see `without_key`."""
+    """`frame` with columns made of the key, which the other functions read: `without_key` takes them out again, before
+    anything is written, shown or brought elsewhere."""
     block = (hashlib.sha256(key).digest() if len(key) > BLOCK_BYTES else key).ljust(BLOCK_BYTES, b"\0")
     pads = (bytes(byte ^ pad for byte in block) for pad in (0x36, 0x5C))
     row = (*pads, hmac.new(key, b"hashes", hashlib.sha256).digest())

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def local_frame(spark: SparkSession, rows: Sequence[Sequence[Any]], schema: StructType | str) -> DataFrame:
-    """The rows, each with a value per column of the schema, as a frame of one partition."""
+    """The rows, each with a value per column of the schema, as a frame."""
     import pyarrow as pa
 
     struct = cast("StructType", StructType.fromDDL(schema)) if isinstance(schema, str) else schema

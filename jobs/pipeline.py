@@ -32,7 +32,7 @@ from jobs.report.page import render_report
 from jobs.report.quality import render_quality
 from jobs.results import MANIFEST, STAMP, STAMP_TEXT, read_manifest, still_there, write_files
 from jobs.sources.adapter import Adapter, load_adapter
-from jobs.store import CONFORMED_SCHEMA, Commit, Lock, Store
+from jobs.store import CONFORMED_SCHEMA, Commit, Lock, Store, last_finished
 from jobs.survival.tables import csv_bytes, result_tables
 from schemas import CONFORMED, FRAMES, SITE, TABLES
 
@@ -496,7 +496,8 @@ def _base(stage: Stage, run: Run) -> Commit | None:
     if not stage.adds(run):
         return None
     schema = run.schema(stage.marker)
-    base = run.store.finished(schema, stage.marker)
+    commits = run.store.commits(schema, stage.marker)
+    base = last_finished(commits)
     if base is None:
         return None
     others = set(base.note["deliveries"]) - {run.delivery}
@@ -506,7 +507,7 @@ def _base(stage: Stage, run: Run) -> Commit | None:
             "would count again; ingest all deliveries into a new warehouse, with the same key and a copy of "
             "the folder conformed/suppressions where there is one, or erased people come back"
         )
-    if base != run.store.newest(schema, stage.marker):
+    if base is not commits[0]:
         run.store.restore(schema, stage.marker, base)
     for table, version in base.note["tables"].items():
         newest = run.store.newest(schema, table)
@@ -696,7 +697,7 @@ def _record(run: Run, records: list[StageRecord]) -> None:
         for record in records
     ]
     frame = local_frame(run.spark, rows, TABLES["runs"].struct())
-    run.store.append(run.schema("runs"), "runs", frame, {})
+    run.store.append(run.schema("runs"), "runs", frame.coalesce(1), {})
 
 
 def ensure_followed_by_data(run: Run) -> None:

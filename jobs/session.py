@@ -29,6 +29,9 @@ REQUIRED = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "false",
+    # Codes of a site file stand in SQL as they are: ${...} in one is no variable, a backslash is one sign.
+    "spark.sql.variable.substitute": "false",
+    "spark.sql.parser.escapedStringLiterals": "false",
     # A stage that writes no rows twice still commits, for its fingerprint stands in the commit.
     "spark.databricks.delta.skipRecordingEmptyCommits": "false",
     # With a limit in bytes the engine adds up a batch's size after each row of it, which takes a third of its time;

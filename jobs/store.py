@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +77,11 @@ def _commits_in(log: Path, limit: int | None) -> list[Commit] | None:
     return None
 
 
+def last_finished(commits: Iterable[Commit]) -> Commit | None:
+    """Of a marker's commits, the newest first, that of the last run that finished: it names the stage's tables."""
+    return next((commit for commit in commits if "tables" in commit.note), None)
+
+
 def contract_of(name: str) -> Table:
     """The contract of a table by its name; each `quarantine_<raw table>` has the same one, and a `superseded_<table>`
     that of its table."""
@@ -119,10 +124,6 @@ class Store:
     def newest(self, schema: str, name: str) -> Commit | None:
         """The newest commit, or None where there is no such table."""
         return next(iter(self.commits(schema, name, limit=1)), None)
-
-    def finished(self, schema: str, marker: str) -> Commit | None:
-        """The newest commit of a stage's marker that names the stage's tables: of the last run that finished."""
-        return next((commit for commit in self.commits(schema, marker) if "tables" in commit.note), None)
 
     def existing(self, schema: str, name: str) -> Commit:
         """The newest commit of a table that is there; InputError where its log cannot be read."""

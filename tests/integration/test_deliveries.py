@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 
+import jobs.deliveries
 import jobs.pipeline
 from expectations import IS_UNIQUE, rules_of
 from jobs.cli import COUNTRIES, main
@@ -20,7 +21,7 @@ from jobs.gate import RuleOutcome, check_added, check_table, looks_at_rows_alone
 from jobs.identity import pseudonym_of
 from jobs.sources.adapter import Adapter, load_adapter
 from jobs.store import CONFORMED_SCHEMA, Store
-from schemas import TABLES
+from schemas import TABLES, Table
 
 KEY = "k" * 40
 DAYS = ("2020-06-30", "2021-06-30", "2022-06-30")
@@ -314,9 +315,38 @@ def test_a_table_that_a_delivery_says_nothing_of_stays_and_rules_look_into_it(
     assert {name: seen["tumour"][name] for name in ("person", "tumour")} == {
         "person": after["person"], "tumour": before["tumour"]
     }  # fmt: skip
-    assert after["person"] > before["person"]
+    assert seen["person"]["person"] == after["person"] > before["person"]
     assert in_order.call("ingest", day) == 0
     assert in_order.versions() == after
+
+
+def test_what_a_delivery_repeats_is_searched_where_it_shares_days(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    statement, searched = jobs.deliveries._statement, set[str]()
+
+    def searching(table: Table) -> list[Column]:
+        searched.add(table.name)
+        return statement(table)
+
+    monkeypatch.setattr(jobs.deliveries, "_statement", searching)
+    monkeypatch.setattr(jobs.pipeline, "CLAIMS_A_PARTITION", 4)  # people are made in two partitions
+    (tmp_path / "key").write_text(KEY)
+    warehouse = Warehouse(spark, tmp_path, "days")
+    first, later = _drawn(30), _drawn(31)
+    for name, day in (("dispensing", 1), ("hospital_drug", 2)):
+        later[name] = [(*row[:day], row[day].replace("201", "200"), *row[day + 1 :]) for row in later[name]]
+    again = {**_drawn(32), "dispensing": [*later["dispensing"][:5], first["dispensing"][0]], "hospital_drug": []}
+    deliveries = dict(zip(DAYS, (first, later, again), strict=True))
+    for day, expected in zip(DAYS, (set(), {"tumour"}, {"tumour", "dispensing"}), strict=True):
+        _write(tmp_path, day, deliveries[day])
+        searched.clear()
+        assert warehouse.call("ingest", day) == 0
+        assert searched == expected
+    assert _comparable(warehouse.tables()) == _comparable(_expected(deliveries))
+    newest = warehouse.store.newest(CONFORMED_SCHEMA, "person")
+    assert newest is not None
+    assert len(warehouse.store.read(CONFORMED_SCHEMA, "person", newest.version).inputFiles()) == 2
 
 
 def _with_warnings(delivery: Delivery, packages: str, atc: str) -> Delivery:

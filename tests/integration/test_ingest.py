@@ -148,6 +148,7 @@ def test_a_row_is_the_same_when_its_file_gets_a_column_more(spark: SparkSession,
         (tmp_path / "people.csv").write_text(text)
         rows = read_extract(spark, find_extracts(_fail, site, ADAPTER)["people"])
         annotated = annotate_rows(rows, raw, site, KEY, None, 1, "2026-01-01")
+        assert {type_ for _, type_ in annotated.dtypes} & {"binary"} == set(), "nothing that is made of the key stays"
         names.append(annotated.select(row_pseudonym()).collect()[0][0])
     assert names[0] == names[1] == names[2]
     assert names[4] == names[5], "ignored cells count by the names of their columns, wherever they stand"
@@ -220,7 +221,7 @@ def test_conditions_as_bits(spark: SparkSession) -> None:
 
 def test_codes_are_told_apart_whatever_their_signs(spark: SparkSession) -> None:
     """They come from the site file and stand in conditions in SQL."""
-    codes = ("plain", "it's", 'say "so"', "back\\slash", "\\'", "\\", "%_", "a\nb", "æ")
+    codes = ("plain", "it's", 'say "so"', "back\\slash", "\\'", "\\", "%_", "a\nb", "æ", "a${b}c", "${env:HOME}")
     raw = dataclasses.replace(PEOPLE, code_columns={"sex": frozenset(codes)})
     conditions = {code: one for column, code, one in profiled(raw, Site.model_construct(adapter={})) if column == "sex"}
     rows = spark.createDataFrame([(code,) for code in (*codes, "\\\\", "its", None)], "sex string")
@@ -266,6 +267,16 @@ def test_latin_1_renamed_columns_and_compressed_files(spark: SparkSession, tmp_p
     extracts = find_extracts(_fail, site, ADAPTER)
     row = read_extract(spark, extracts["people"]).collect()[0]
     assert (row.id, row.born, row.place) == ("1", "1950-01-02", "Malmö")
+
+
+def test_of_several_broken_files_the_first_is_named(spark: SparkSession, tmp_path: Path) -> None:
+    whole = gzip.compress(b"id,born,sex\n" + b"".join(b"%d,1950-01-02,1\n" % n for n in range(20_000)))
+    for name, content in (("1", whole), ("2", whole[:-500]), ("3", whole[:-400]), ("4", whole)):
+        (tmp_path / f"people_{name}.csv.gz").write_bytes(content)
+    extracts = find_extracts(_fail, _site(tmp_path), ADAPTER)
+    for _ in range(3):
+        with pytest.raises(InputError, match="people_2.csv.gz cannot be read to its end"):
+            fingerprint_files(spark, extracts, None)
 
 
 def test_text_that_is_not_in_its_encoding_is_held_back(spark: SparkSession, tmp_path: Path) -> None:
