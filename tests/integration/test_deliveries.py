@@ -330,7 +330,7 @@ def test_what_a_delivery_repeats_is_searched_where_it_shares_days(
         return statement(table)
 
     monkeypatch.setattr(jobs.deliveries, "_statement", searching)
-    monkeypatch.setattr(jobs.pipeline, "CLAIMS_A_PARTITION", 4)  # people are made in two partitions
+    monkeypatch.setattr(jobs.pipeline, "CLAIMS_A_PARTITION", 4)  # people are made in several partitions
     (tmp_path / "key").write_text(KEY)
     warehouse = Warehouse(spark, tmp_path, "days")
     first, later = _drawn(30), _drawn(31)
@@ -346,7 +346,7 @@ def test_what_a_delivery_repeats_is_searched_where_it_shares_days(
     assert _comparable(warehouse.tables()) == _comparable(_expected(deliveries))
     newest = warehouse.store.newest(CONFORMED_SCHEMA, "person")
     assert newest is not None
-    assert len(warehouse.store.read(CONFORMED_SCHEMA, "person", newest.version).inputFiles()) == 2
+    assert len(warehouse.store.read(CONFORMED_SCHEMA, "person", newest.version).inputFiles()) > 1
 
 
 def _with_warnings(delivery: Delivery, packages: str, atc: str) -> Delivery:
