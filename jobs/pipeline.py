@@ -239,10 +239,15 @@ def _delivery_before(run: Run) -> Before:
     return None
 
 
+def _partitions(run: Run, rows: int, rows_per_partition: int) -> int:
+    """How many partitions of about that size the engine of this run should make."""
+    at_a_time = int(run.spark.conf.get("spark.default.parallelism", "1") or 1)
+    return lines.partitions_for(rows, rows_per_partition, at_a_time)
+
+
 def _persons(run: Run) -> Tables:
     """The people of all deliveries, from what was written of what each says."""
-    at_a_time = int(run.spark.conf.get("spark.default.parallelism", "1") or 1)
-    partitions = lines.partitions_for(run.rows["person_claims"], CLAIMS_A_PARTITION, at_a_time)
+    partitions = _partitions(run, run.rows["person_claims"], CLAIMS_A_PARTITION)
     return {"person": build_persons(run.read("person_claims"), partitions)}
 
 
@@ -277,8 +282,7 @@ def _exposures(run: Run) -> Iterator[Tables]:
 @contextmanager
 def _lines(run: Run) -> Iterator[Tables]:
     rows = run.rows.get("exposures", 0) + run.rows.get("cohort", 0)
-    at_a_time = int(run.spark.conf.get("spark.default.parallelism", "1") or 1)
-    partitions = lines.partitions_for(rows, run.site.line_partition_rows, at_a_time)
+    partitions = _partitions(run, rows, run.site.line_partition_rows)
     records = lines.build_line_records(run.read("cohort"), run.read("exposures"), run.the_study, partitions).persist()
     try:
         yield {"line_counts": lines.select_line_counts(records), "treatment_lines": lines.select_lines(records)}
