@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from expectations.suite import ROWS
 from jobs import aggregate, cohort, exposures, ingest
 from jobs.config import Drugs, Site, Study, load_drugs
-from jobs.deliveries import SETTLED, SUPERSEDED, settle
+from jobs.deliveries import DATES, SETTLED, SUPERSEDED, settle
 from jobs.delivery_rules import Judgement, held_back, judge_delivery, mostly_held_back, raise_if_refused
 from jobs.erasure import Erasure, erase, read_suppressions
 from jobs.errors import ConfigurationError, InputError
@@ -470,7 +470,15 @@ def _judged_by_added(table: str, run: Run, context: Mapping[str, Any]) -> list[R
         return judge(table, counts)
     if not _only_appended(run, stood, run.versions[table]):
         return None
-    return check_added(table, run.read(table), run.delivery, counts, context)
+    return check_added(table, run.read(table), run.delivery, counts, _day_of_key(table, run.adapter), context)
+
+
+def _day_of_key(table: str, adapter: Adapter) -> str | None:
+    """The column of a date that rows of the same key have in common: it is part of the key, or of what the row says,
+    which gave the contact its name. None where the same key may come on another day."""
+    day = DATES.get(table)
+    named = adapter.names_contacts and "contact_id" in TABLES[table].key
+    return day if day in TABLES[table].key or named else None
 
 
 def _only_appended(run: Run, stood: Commit, version: int) -> bool:
@@ -538,8 +546,8 @@ def _write(stage: Stage, run: Run, table: str, frame: DataFrame, note: Mapping[s
 
 
 def _rows(run: Run, table: str, commit: Commit) -> int:
-    """The rows of a table as of a commit of this run."""
-    if run.base is None or table in OVERWRITTEN:
+    """The rows of a table as of a commit of this run; a gate would have counted them."""
+    if run.base is None or table not in (*run.tables_before, TABLE_STAGES[0].marker):
         return commit.rows
     stood = _stood(run, table)
     if stood is not None and _only_appended(run, stood, commit.version):
@@ -560,7 +568,7 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
         lock.ensure_held()
         commits = _write(stage, run, table, frame, note)
         for name, commit in commits.items():
-            commits[name] = replace(commit, rows=_rows(run, name, commit))
+            commits[name] = commit if _has_gate(name) else replace(commit, rows=_rows(run, name, commit))
             run.use(name, commits[name])
         return commits
 
@@ -588,6 +596,7 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
         run.outcomes[stage.name] = {**run.outcomes.get(stage.name, {}), **judged}
         for name, outcomes in judged.items():
             raise_if_critical(name, outcomes)
+            commits[name] = replace(commits[name], rows=outcomes[0].rows)
         warnings = [warning for name, outcomes in judged.items() for warning in _warnings(name, outcomes)]
         versions = {name: commit.content for name, commit in commits.items()}
         marker_note = {**note, **made_of, "tables": versions, "warnings": warnings}

@@ -27,17 +27,23 @@ def seen_in_hospital(contacts: DataFrame, priority: int, birth_precision: str | 
 
     `contacts`: person_id, start_date, optionally sex and birth_date, and the lineage columns.
     """
-    # Only numbers and dates are aggregated: with text Spark would sort the whole file instead of hashing it.
+    # Only numbers and dates are aggregated over all rows: with text the engine sorts them instead of hashing.
     nothing = F.lit(None)
-    sex, born = nothing.cast("int"), nothing.cast("date")
+    is_male, born = nothing.cast("int"), nothing.cast("date")
     if "sex" in contacts.columns:
-        sex = F.min(F.when(F.col("sex") == "male", 1).when(F.col("sex") == "female", 0))
+        is_male = F.min(F.when(F.col("sex") == "male", 1).when(F.col("sex") == "female", 0))
     if "birth_date" in contacts.columns:
         born = F.min("birth_date")
-    people = contacts.groupBy("person_id", "delivery").agg(
+    of_file = contacts.groupBy("person_id", "delivery", "source_file").agg(
         F.max("start_date").alias("last_contact"),
-        sex.alias("is_male"),
+        is_male.alias("is_male"),
         born.alias("birth_date"),
+        F.min("source_row").alias("source_row"),
+    )
+    people = of_file.groupBy("person_id", "delivery").agg(
+        F.max("last_contact").alias("last_contact"),
+        F.min("is_male").alias("is_male"),
+        F.min("birth_date").alias("birth_date"),
         F.min(F.struct("source_file", "source_row")).alias("first"),
     )
     return people.select("*", "first.*").withColumns(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 import jobs.deliveries
 import jobs.pipeline
@@ -19,6 +20,7 @@ from jobs.cli import COUNTRIES, main
 from jobs.deliveries import SETTLED
 from jobs.gate import RuleOutcome, check_added, check_table, looks_at_rows_alone
 from jobs.identity import pseudonym_of
+from jobs.pipeline import _day_of_key
 from jobs.sources.adapter import Adapter, load_adapter
 from jobs.store import CONFORMED_SCHEMA, Store
 from schemas import TABLES, Table
@@ -430,11 +432,32 @@ def test_a_key_that_comes_again_is_found_among_the_added(spark: SparkSession) ->
         ([("c", "a", "L01XC03"), ("c", "a", "L01XC03")], 2),
     ):
         frame = rows(DAYS[0], *stood).unionByName(rows(DAYS[1], *more))
-        judged = check_added("hospital_drug", frame, DAYS[1], {"rows": 2, **before}, context)
-        assert judged == check_table("hospital_drug", frame, context)
-        assert [(one.passed, one.violations) for one in judged if one.rule == IS_UNIQUE] == [(not repeated, repeated)]
+        for day in (None, "start_date"):
+            judged = check_added("hospital_drug", frame, DAYS[1], {"rows": 2, **before}, day, context)
+            assert judged == check_table("hospital_drug", frame, context)
+            unique = [(one.passed, one.violations) for one in judged if one.rule == IS_UNIQUE]
+            assert unique == [(not repeated, repeated)]
     with pytest.raises(ValueError, match="tumour"):
-        check_added("tumour", rows(DAYS[0]), DAYS[1], {}, context)
+        check_added("tumour", rows(DAYS[0]), DAYS[1], {}, None, context)
+
+
+def test_other_days_are_left_unread_only_where_a_key_tells_its_day(spark: SparkSession) -> None:
+    days = {
+        country: {name: _day_of_key(name, load_adapter(country)) for name in ("hospital_diagnosis", "hospital_drug")}
+        for country in ("norway", "denmark", "sweden", "finland", "omop", "tcga_brca", "conformed")
+    }
+    named = {country for country, of_table in days.items() if of_table["hospital_diagnosis"] == "start_date"}
+    assert named == {"norway", "sweden", "finland"}
+    assert {of_table["hospital_drug"] for of_table in days.values()} == {"start_date"}
+    values = [("p" * 32, "c" * 32, datetime.date(year, 1, 1), None, "C509", "main", "f", 1, day)
+              for year, day in ((2020, DAYS[0]), (2021, DAYS[1]))]  # fmt: skip
+    frame = spark.createDataFrame(values, TABLES["hospital_diagnosis"].struct())
+    context = {"study": None, "delivery": DAYS[1], "tables": {}}
+    first = frame.where(F.col("delivery") == DAYS[0])
+    before = {one.rule: one.violations for one in check_table("hospital_diagnosis", first, context)}
+    for day, repeated in ((None, 1), ("start_date", 0)):
+        judged = check_added("hospital_diagnosis", frame, DAYS[1], {"rows": 1, **before}, day, context)
+        assert [one.violations for one in judged if one.rule == IS_UNIQUE] == [repeated]
 
 
 def test_every_delivery_needs_files_of_its_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+import jobs.gate
 from expectations import EXPECTATIONS, HAS_COLUMNS, HAS_ROWS, IS_UNIQUE, rules_of, suite_of
 from expectations.suite import ROWS
 from jobs.errors import QualityError
-from jobs.gate import RuleOutcome, judge, raise_if_critical
+from jobs.flags import BITS
+from jobs.gate import ALL, REPEATED, RuleOutcome, judge, raise_if_critical
 from schemas import CONFORMED, TABLES
 
 QUIET = """
@@ -111,6 +116,34 @@ def test_a_critical_failure_is_an_error_with_names_and_counts() -> None:
     assert "stage" not in message
     assert "sex" not in message
     assert "\n" not in message
+
+
+def test_rows_are_counted_as_plain_python_counts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However rows are spread over tasks and batches, and whichever partition a part comes to."""
+    monkeypatch.setattr(jobs.gate, "KEYS_AT_A_TIME", 50)
+    draw = random.Random(1)
+    for rows in (0, 1, 10, 1000):
+        lowest, highest = -(2**63), 2**63 - 1
+        keys = [draw.choice((lowest, highest, 0, -1, draw.randint(lowest, highest))) for _ in range(rows)]
+        broken = [draw.choice((0, 0, 1, 1 << (BITS - 1), draw.getrandbits(BITS))) for _ in range(rows)]
+        of_row = list(zip(keys, broken, strict=True))
+        packed = []
+        for task in range(3):
+            part = of_row[task::3]
+            batches = [part[start : start + 7] for start in range(0, len(part), 7)]
+            packed += jobs.gate._pack(
+                pa.record_batch({"key": pa.array([k for k, _ in one], pa.int64()),
+                                 "broken": pa.array([b for _, b in one], pa.int64())})
+                for one in batches
+            )  # fmt: skip
+        counted = Counter[int]()
+        for partition in (0, 1):
+            here = [one.filter(pa.array([part % 2 == partition for part in one["part"].to_pylist()])) for one in packed]
+            for batch in jobs.gate._count(iter(here)):
+                counted.update(dict(zip(batch["what"].to_pylist(), batch["n"].to_pylist(), strict=True)))
+        expected = Counter({ALL: rows, REPEATED: rows - len(set(keys))})
+        expected.update(place for one in broken for place in range(BITS) if one >> place & 1)
+        assert +counted == +expected
 
 
 def test_judging_is_silent_stays_on_the_machine_and_leaves_no_file(tmp_path: Path) -> None:
