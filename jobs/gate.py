@@ -33,9 +33,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 _ONE_AT_A_TIME = threading.RLock()
-ALL, REPEATED = -1, -2
-COUNTED, PARTS = -1, 16
-KEYS_AT_A_TIME = 1 << 20
+ALL, REPEATED, COUNTED = -1, -2, -3
+PARTS, KEYS_AT_A_TIME = 64, 1 << 16  # a thousand keys in a cell: a batch of cells to Python stays small
 
 
 @dataclass(frozen=True)
@@ -67,22 +66,18 @@ def looks_at_rows_alone(name: str) -> bool:
 
 
 def check_added(
-    name: str,
-    frame: DataFrame,
-    delivery: str,
-    before: Mapping[str, int],
-    day_of_key: str | None,
-    context: Mapping[str, Any],
+    name: str, frame: DataFrame, delivery: str, before: Mapping[str, int], context: Mapping[str, Any]
 ) -> list[RuleOutcome]:
     """The same outcomes for a table that passed with `before` (`rows`, and violations by rule) and to which nothing but
     the rows of a new delivery was added since.
 
-    Of the others only the columns of the key are read; where rows of the same key are of the same day, in the column
-    `day_of_key`, only those of the days that were added. ValueError for a table whose rules look further than a row.
+    Of the others only the columns of the key are read; where a day is part of it, only those of the days that were
+    added. ValueError for a table whose rules look further than a row.
     """
     if not looks_at_rows_alone(name):
         raise ValueError(f"a row of {name} cannot be judged alone")
     key = TABLES[name].key
+    days = [one.name for one in TABLES[name].columns if one.type == "date" and one.name in key and not one.nullable]
     added = frame.where(F.col("delivery") == delivery).persist()
     try:
         more = _counted(name, added, context)
@@ -91,9 +86,9 @@ def check_added(
             hashed = F.xxhash64(*key).alias("key")
             keys = added.select(hashed).distinct()
             near = frame
-            if day_of_key is not None:
-                first, last = added.agg(F.min(day_of_key), F.max(day_of_key)).collect()[0]
-                near = frame.where(F.col(day_of_key).between(F.lit(first), F.lit(last)))
+            for day in days:
+                first, last = added.agg(F.min(day), F.max(day)).collect()[0]
+                near = near.where(F.col(day).between(F.lit(first), F.lit(last)))
             repeated = near.select(hashed).join(keys, "key", "left_semi").count() - (more[ALL] - repeated)
     finally:
         added.unpersist()

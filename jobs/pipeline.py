@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from expectations.suite import ROWS
 from jobs import aggregate, cohort, exposures, ingest
 from jobs.config import Drugs, Site, Study, load_drugs
-from jobs.deliveries import DATES, SETTLED, SUPERSEDED, settle
+from jobs.deliveries import SETTLED, SUPERSEDED, settle
 from jobs.delivery_rules import Judgement, held_back, judge_delivery, mostly_held_back, raise_if_refused
 from jobs.erasure import Erasure, erase, read_suppressions
 from jobs.errors import ConfigurationError, InputError
@@ -470,15 +470,7 @@ def _judged_by_added(table: str, run: Run, context: Mapping[str, Any]) -> list[R
         return judge(table, counts)
     if not _only_appended(run, stood, run.versions[table]):
         return None
-    return check_added(table, run.read(table), run.delivery, counts, _day_of_key(table, run.adapter), context)
-
-
-def _day_of_key(table: str, adapter: Adapter) -> str | None:
-    """The column of a date that rows of the same key have in common: it is part of the key, or of what the row says,
-    which gave the contact its name. None where the same key may come on another day."""
-    day = DATES.get(table)
-    named = adapter.names_contacts and "contact_id" in TABLES[table].key
-    return day if day in TABLES[table].key or named else None
+    return check_added(table, run.read(table), run.delivery, counts, context)
 
 
 def _only_appended(run: Run, stood: Commit, version: int) -> bool:

@@ -71,8 +71,8 @@ LOCAL = {
 
 
 # Java's best compiler takes a method after it ran so often: four times the defaults, or compiling takes longer than
-# running the many short steps. It puts less of what a method calls into it, or most of its time goes into code that
-# only plans.
+# running the many short steps. And it copies less of what a method calls into it: of the 235 CPU seconds of 4,000,000
+# hospital rows and as many dispensings in a fresh process it was busy for 82; with this, of 206 for 54.
 COMPILER = (
     "-XX:Tier4InvocationThreshold=20000 -XX:Tier4MinInvocationThreshold=2400 -XX:Tier4CompileThreshold=60000 "
     "-XX:Tier4BackEdgeThreshold=160000 -XX:FreqInlineSize=120 -XX:InlineSmallCode=1000 "

@@ -20,7 +20,6 @@ from jobs.cli import COUNTRIES, main
 from jobs.deliveries import SETTLED
 from jobs.gate import RuleOutcome, check_added, check_table, looks_at_rows_alone
 from jobs.identity import pseudonym_of
-from jobs.pipeline import _day_of_key
 from jobs.sources.adapter import Adapter, load_adapter
 from jobs.store import CONFORMED_SCHEMA, Store
 from schemas import TABLES, Table
@@ -417,47 +416,41 @@ def test_counts_that_are_kept_stay_true_on_another_day(spark: SparkSession) -> N
 
 
 def test_a_key_that_comes_again_is_found_among_the_added(spark: SparkSession) -> None:
-    def rows(day: str, *contacts: tuple[str, str, str]) -> DataFrame:
-        values = [(p * 32, c * 32, datetime.date(2020, 1, 1), None, "atc", code, None, "f", 1, day)
-                  for p, c, code in contacts]  # fmt: skip
+    def rows(delivery: str, *given: tuple[str, str, str, int]) -> DataFrame:
+        values = [(p * 32, c * 32, datetime.date(2020, 1, day), None, "atc", code, None, "f", 1, delivery)
+                  for p, c, code, day in given]  # fmt: skip
         return spark.createDataFrame(values, TABLES["hospital_drug"].struct())
 
-    stood = [("a", "a", "L01XC03"), ("a", "b", "L01XC03")]
+    stood = [("a", "a", "L01XC03", 1), ("a", "b", "L01XC03", 9)]
     context = {"study": None, "delivery": DAYS[1], "tables": {}}
     before = {one.rule: one.violations for one in check_table("hospital_drug", rows(DAYS[0], *stood), context)}
     for more, repeated in (
-        ([("a", "b", "L01XC13"), ("c", "c", "L01XC03")], 0),
-        ([("c", "b", "L01XC03"), ("c", "c", "L01XC03")], 1),
-        ([("c", "c", "L01XC03"), ("c", "c", "L01XC03")], 1),
-        ([("c", "a", "L01XC03"), ("c", "a", "L01XC03")], 2),
+        ([("a", "b", "L01XC13", 9), ("c", "c", "L01XC03", 1)], 0),
+        ([("a", "b", "L01XC03", 8), ("c", "a", "L01XC03", 2)], 0),
+        ([("c", "b", "L01XC03", 9), ("c", "c", "L01XC03", 9)], 1),
+        ([("c", "b", "L01XC03", 9), ("c", "c", "L01XC03", 1)], 1),
+        ([("c", "c", "L01XC03", 1), ("c", "a", "L01XC03", 1)], 1),
+        ([("c", "c", "L01XC03", 5), ("c", "c", "L01XC03", 5)], 1),
+        ([("c", "a", "L01XC03", 1), ("c", "a", "L01XC03", 1)], 2),
     ):
         frame = rows(DAYS[0], *stood).unionByName(rows(DAYS[1], *more))
-        for day in (None, "start_date"):
-            judged = check_added("hospital_drug", frame, DAYS[1], {"rows": 2, **before}, day, context)
-            assert judged == check_table("hospital_drug", frame, context)
-            unique = [(one.passed, one.violations) for one in judged if one.rule == IS_UNIQUE]
-            assert unique == [(not repeated, repeated)]
+        judged = check_added("hospital_drug", frame, DAYS[1], {"rows": 2, **before}, context)
+        assert judged == check_table("hospital_drug", frame, context)
+        assert [(one.passed, one.violations) for one in judged if one.rule == IS_UNIQUE] == [(not repeated, repeated)]
     with pytest.raises(ValueError, match="tumour"):
-        check_added("tumour", rows(DAYS[0]), DAYS[1], {}, None, context)
+        check_added("tumour", rows(DAYS[0]), DAYS[1], {}, context)
 
 
-def test_other_days_are_left_unread_only_where_a_key_tells_its_day(spark: SparkSession) -> None:
-    days = {
-        country: {name: _day_of_key(name, load_adapter(country)) for name in ("hospital_diagnosis", "hospital_drug")}
-        for country in ("norway", "denmark", "sweden", "finland", "omop", "tcga_brca", "conformed")
-    }
-    named = {country for country, of_table in days.items() if of_table["hospital_diagnosis"] == "start_date"}
-    assert named == {"norway", "sweden", "finland"}
-    assert {of_table["hospital_drug"] for of_table in days.values()} == {"start_date"}
-    values = [("p" * 32, "c" * 32, datetime.date(year, 1, 1), None, "C509", "main", "f", 1, day)
-              for year, day in ((2020, DAYS[0]), (2021, DAYS[1]))]  # fmt: skip
+def test_a_contact_that_comes_again_on_another_day_is_found(spark: SparkSession) -> None:
+    values = [("p" * 32, "c" * 32, datetime.date(year, 1, 1), None, "C509", "main", "f", 1, delivery)
+              for year, delivery in ((2019, DAYS[0]), (2020, DAYS[1]))]  # fmt: skip
     frame = spark.createDataFrame(values, TABLES["hospital_diagnosis"].struct())
     context = {"study": None, "delivery": DAYS[1], "tables": {}}
-    first = frame.where(F.col("delivery") == DAYS[0])
-    before = {one.rule: one.violations for one in check_table("hospital_diagnosis", first, context)}
-    for day, repeated in ((None, 1), ("start_date", 0)):
-        judged = check_added("hospital_diagnosis", frame, DAYS[1], {"rows": 1, **before}, day, context)
-        assert [one.violations for one in judged if one.rule == IS_UNIQUE] == [repeated]
+    before = check_table("hospital_diagnosis", frame.where(F.col("delivery") == DAYS[0]), context)
+    counts = {"rows": 1, **{one.rule: one.violations for one in before}}
+    judged = check_added("hospital_diagnosis", frame, DAYS[1], counts, context)
+    assert judged == check_table("hospital_diagnosis", frame, context)
+    assert [one.violations for one in judged if one.rule == IS_UNIQUE] == [1]
 
 
 def test_every_delivery_needs_files_of_its_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
