@@ -41,7 +41,7 @@ def _statement(table: Table) -> list[Column]:
     return [F.xxhash64(*columns).alias("__statement"), F.hash(*columns).alias("__statement_2")]
 
 
-def _extent(table: Table, *frames: DataFrame) -> tuple[int, list[datetime.date]]:
+def extent(table: Table, *frames: DataFrame) -> tuple[int, list[datetime.date]]:
     """The number of rows, and the first and last day of each frame (none for a table without a date)."""
     date = DATES.get(table.name)
     wanted = [F.count("*"), *([] if date is None else [F.min(date), F.max(date)])]
@@ -49,7 +49,7 @@ def _extent(table: Table, *frames: DataFrame) -> tuple[int, list[datetime.date]]
     return sum(one[0] for one in told), [day for one in told for day in one[1:] if day is not None]
 
 
-def _within(frame: DataFrame, table: Table, days: Collection[datetime.date]) -> DataFrame:
+def within(frame: DataFrame, table: Table, days: Collection[datetime.date]) -> DataFrame:
     """The rows of `frame` from the first to the last of the days."""
     if table.name not in DATES:
         return frame
@@ -84,10 +84,10 @@ def settle(
     new = new.select(columns).persist(StorageLevel.MEMORY_AND_DISK)
     held = [new]
     try:
-        rows, days = _extent(table, new) if is_new else _extent(table, new, own)
+        rows, days = extent(table, new) if is_new else extent(table, new, own)
         if is_new and not rows:
             return {}
-        near = _within(earlier, table, days)
+        near = within(earlier, table, days)
         if is_new and earlier.inputFiles() and not near.inputFiles():  # there are files, none with a row of these days
             return {name: store.append(CONFORMED_SCHEMA, name, new, note)}
         marks = ["__statement", "__statement_2"]

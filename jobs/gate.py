@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 from expectations import EXPECTATIONS, HAS_COLUMNS, HAS_ROWS, IS_UNIQUE, rules_of, suite_of
 from expectations.rule import unprepared
 from expectations.suite import ROWS
+from jobs.deliveries import DATES, extent, within
 from jobs.errors import QualityError
 from jobs.flags import BITS, flags
 from schemas import TABLES, Table
@@ -77,7 +78,6 @@ def check_added(
     if not looks_at_rows_alone(name):
         raise ValueError(f"a row of {name} cannot be judged alone")
     key = TABLES[name].key
-    days = [one.name for one in TABLES[name].columns if one.type == "date" and one.name in key and not one.nullable]
     added = frame.where(F.col("delivery") == delivery).persist()
     try:
         more = _counted(name, added, context)
@@ -86,9 +86,9 @@ def check_added(
             hashed = F.xxhash64(*key).alias("key")
             keys = added.select(hashed).distinct()
             near = frame
-            for day in days:
-                first, last = added.agg(F.min(day), F.max(day)).collect()[0]
-                near = near.where(F.col(day).between(F.lit(first), F.lit(last)))
+            if DATES.get(name) in key:
+                _, days = extent(TABLES[name], added)
+                near = within(frame, TABLES[name], days)
             repeated = near.select(hashed).join(keys, "key", "left_semi").count() - (more[ALL] - repeated)
     finally:
         added.unpersist()

@@ -520,10 +520,15 @@ def _base(stage: Stage, run: Run) -> Commit | None:
     return base
 
 
+def _is_made_whole(stage: Stage, run: Run, table: str) -> bool:
+    """Whether a table is written with all its rows, and not added to those that stand."""
+    return run.base is None or table not in (*run.tables_before, stage.marker) or table in OVERWRITTEN
+
+
 def _write(stage: Stage, run: Run, table: str, frame: DataFrame, note: Mapping[str, Any]) -> dict[str, Commit]:
     """Write one table of a stage: all of it, or one delivery of it."""
     schema, before = run.schema(table), run.tables_before
-    if run.base is None or table not in (*before, stage.marker) or table in OVERWRITTEN:
+    if _is_made_whole(stage, run, table):
         return {table: run.store.overwrite(schema, table, frame, note)}
     if table not in SETTLED:
         if run.adds_new_delivery:
@@ -537,9 +542,9 @@ def _write(stage: Stage, run: Run, table: str, frame: DataFrame, note: Mapping[s
     return settle(run.store, table, frame, run.delivery, versions, note, run.adds_new_delivery)
 
 
-def _rows(run: Run, table: str, commit: Commit) -> int:
-    """The rows of a table as of a commit of this run; a gate would have counted them."""
-    if run.base is None or table not in (*run.tables_before, TABLE_STAGES[0].marker):
+def _rows(stage: Stage, run: Run, table: str, commit: Commit) -> int:
+    """The rows of a table without a gate, which would count them, as of a commit of this run."""
+    if _is_made_whole(stage, run, table):
         return commit.rows
     stood = _stood(run, table)
     if stood is not None and _only_appended(run, stood, commit.version):
@@ -560,7 +565,7 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
         lock.ensure_held()
         commits = _write(stage, run, table, frame, note)
         for name, commit in commits.items():
-            commits[name] = commit if _has_gate(name) else replace(commit, rows=_rows(run, name, commit))
+            commits[name] = commit if _has_gate(name) else replace(commit, rows=_rows(stage, run, name, commit))
             run.use(name, commits[name])
         return commits
 
