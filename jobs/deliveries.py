@@ -20,9 +20,9 @@ from schemas.contract import LINEAGE
 
 SUPERSEDED = "superseded_"
 SETTLED = ("tumour", "recurrence", "dispensing", "hospital_diagnosis", "hospital_drug", "biomarker")
-# Part of what the row says, so that the files of other periods need not be read.
-DATES = {"dispensing": "dispensed_date", "hospital_diagnosis": "start_date", "hospital_drug": "start_date",
-         "biomarker": "sample_date", "recurrence": "event_date"}  # fmt: skip
+# Part of a statement, so that the files of other periods need not be read.
+DAYS = {"dispensing": "dispensed_date", "hospital_drug": "start_date", "biomarker": "sample_date",
+        "recurrence": "event_date"}  # fmt: skip
 LINEAGE_NAMES = tuple(column.name for column in LINEAGE)
 HERE = "__here"  # whether an earlier row stands in the table itself; NULL: a row of this delivery
 
@@ -31,8 +31,13 @@ def statement_of(table: Table) -> tuple[str, ...]:
     """The columns that make two rows the same statement: the key, or every column where the key is the row's place."""
     if set(table.key) & set(LINEAGE_NAMES):
         return tuple(name for name in table.column_names if name not in LINEAGE_NAMES)
-    dated = (DATES[table.name],) if table.name in DATES else ()
-    return tuple(dict.fromkeys((*table.key, *dated)))
+    return table.key
+
+
+def day_of(table: str, contacts_keep_day: bool) -> str | None:
+    """The column with the day that the same statement of a table has in every delivery; None where it may have another
+    one, as a diagnosis on a contact that is numbered, or known to the month."""
+    return "start_date" if table == "hospital_diagnosis" and contacts_keep_day else DAYS.get(table)
 
 
 def _statement(table: Table) -> list[Column]:
@@ -41,19 +46,16 @@ def _statement(table: Table) -> list[Column]:
     return [F.xxhash64(*columns).alias("__statement"), F.hash(*columns).alias("__statement_2")]
 
 
-def extent(table: Table, *frames: DataFrame) -> tuple[int, list[datetime.date]]:
-    """The number of rows, and the first and last day of each frame (none for a table without a date)."""
-    date = DATES.get(table.name)
-    wanted = [F.count("*"), *([] if date is None else [F.min(date), F.max(date)])]
+def extent(day: str | None, *frames: DataFrame) -> tuple[int, list[datetime.date]]:
+    """The number of rows, and the first and last `day` of each frame (none for a table without such a column)."""
+    wanted = [F.count("*"), *([] if day is None else [F.min(day), F.max(day)])]
     told = [frame.agg(*wanted).collect()[0] for frame in frames]
-    return sum(one[0] for one in told), [day for one in told for day in one[1:] if day is not None]
+    return sum(one[0] for one in told), [date for one in told for date in one[1:] if date is not None]
 
 
-def within(frame: DataFrame, table: Table, days: Collection[datetime.date]) -> DataFrame:
-    """The rows of `frame` from the first to the last of the days."""
-    if table.name not in DATES:
-        return frame
-    return frame.where(F.col(DATES[table.name]).between(F.lit(min(days)), F.lit(max(days)))) if days else frame.limit(0)
+def within(frame: DataFrame, day: str, dates: Collection[datetime.date]) -> DataFrame:
+    """The rows of `frame` from the first to the last of the dates."""
+    return frame.where(F.col(day).between(F.lit(min(dates)), F.lit(max(dates)))) if dates else frame.limit(0)
 
 
 def settle(
@@ -64,8 +66,10 @@ def settle(
     versions: Mapping[str, int],
     note: Mapping[str, Any],
     is_new: bool,
+    day: str | None,
 ) -> dict[str, Commit]:
-    """Let `new`, all rows of one delivery, take the place of what that delivery said before (`is_new`: nothing).
+    """Let `new`, all rows of one delivery, take the place of what that delivery said before (`is_new`: nothing). `day`:
+    see day_of.
 
     `versions`: of the table and of `superseded_<name>`, where they exist. Returns the commits of both; none where the
     delivery says nothing and never did.
@@ -84,20 +88,21 @@ def settle(
     new = new.select(columns).persist(StorageLevel.MEMORY_AND_DISK)
     held = [new]
     try:
-        rows, days = extent(table, new) if is_new else extent(table, new, own)
+        rows, dates = extent(day, new) if is_new else extent(day, new, own)
         if is_new and not rows:
             return {}
-        near = within(earlier, table, days)
+        near = earlier if day is None else within(earlier, day, dates)
         if is_new and earlier.inputFiles() and not near.inputFiles():  # there are files, none with a row of these days
             return {name: store.append(CONFORMED_SCHEMA, name, new, note)}
         marks = ["__statement", "__statement_2"]
         touched = new.select(*_statement(table)).union(own.select(*_statement(table))).distinct()
+        # First by what statements are made of: most deliveries repeat nothing, and other columns are left unread.
+        if is_new and near.select(*_statement(table)).join(touched, marks, "left_semi").isEmpty():
+            return {name: store.append(CONFORMED_SCHEMA, name, new, note)}
         affected = (
             near.select("*", *_statement(table)).join(touched, marks, "left_semi").persist(StorageLevel.MEMORY_AND_DISK)
         )
         held.append(affected)
-        if is_new and affected.isEmpty():
-            return {name: store.append(CONFORMED_SCHEMA, name, new, note)}
         said = affected.where(~is_own).unionByName(
             new.select("*", F.lit(None).cast("boolean").alias(HERE), *_statement(table))
         )

@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from expectations import EXPECTATIONS, HAS_COLUMNS, HAS_ROWS, IS_UNIQUE, rules_of, suite_of
 from expectations.rule import unprepared
 from expectations.suite import ROWS
-from jobs.deliveries import DATES, extent, within
+from jobs.deliveries import extent, within
 from jobs.errors import QualityError
 from jobs.flags import BITS, flags
 from schemas import TABLES, Table
@@ -67,13 +67,19 @@ def looks_at_rows_alone(name: str) -> bool:
 
 
 def check_added(
-    name: str, frame: DataFrame, delivery: str, before: Mapping[str, int], context: Mapping[str, Any]
+    name: str,
+    frame: DataFrame,
+    delivery: str,
+    day: str | None,
+    before: Mapping[str, int],
+    context: Mapping[str, Any],
 ) -> list[RuleOutcome]:
     """The same outcomes for a table that passed with `before` (`rows`, and violations by rule) and to which nothing but
     the rows of a new delivery was added since.
 
-    Of the others only the columns of the key are read; where a day is part of it, only those of the days that were
-    added. ValueError for a table whose rules look further than a row.
+    Of the others only the columns of the key are read; where rows of the same key have the same `day` (see
+    jobs.deliveries.day_of), only those of the days that were added. ValueError for a table whose rules look further
+    than a row.
     """
     if not looks_at_rows_alone(name):
         raise ValueError(f"a row of {name} cannot be judged alone")
@@ -85,10 +91,7 @@ def check_added(
         if "delivery" not in key:  # rows of other deliveries may have the same
             hashed = F.xxhash64(*key).alias("key")
             keys = added.select(hashed).distinct()
-            near = frame
-            if DATES.get(name) in key:
-                _, days = extent(TABLES[name], added)
-                near = within(frame, TABLES[name], days)
+            near = frame if day is None else within(frame, day, extent(day, added)[1])
             repeated = near.select(hashed).join(keys, "key", "left_semi").count() - (more[ALL] - repeated)
     finally:
         added.unpersist()

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from expectations.suite import ROWS
 from jobs import aggregate, cohort, exposures, ingest
 from jobs.config import Drugs, Site, Study, load_drugs
-from jobs.deliveries import SETTLED, SUPERSEDED, settle
+from jobs.deliveries import SETTLED, SUPERSEDED, day_of, settle
 from jobs.delivery_rules import Judgement, held_back, judge_delivery, mostly_held_back, raise_if_refused
 from jobs.erasure import Erasure, erase, read_suppressions
 from jobs.errors import ConfigurationError, InputError
@@ -111,6 +111,10 @@ class Run:
         of_site = table in (*CONFORMED, *SITE) and table != "runs"
         of_site = of_site or table.startswith(("quarantine_", SUPERSEDED))
         return CONFORMED_SCHEMA if of_site or self.study is None else self.study.name
+
+    def day_of(self, table: str) -> str | None:
+        """The column with the day by which to look for what a delivery repeats, where there is one."""
+        return day_of(table, self.adapter.contacts_keep_day)
 
     def read(self, table: str) -> DataFrame:
         return self.store.read(self.schema(table), table, self.versions[table])
@@ -470,7 +474,7 @@ def _judged_by_added(table: str, run: Run, context: Mapping[str, Any]) -> list[R
         return judge(table, counts)
     if not _only_appended(run, stood, run.versions[table]):
         return None
-    return check_added(table, run.read(table), run.delivery, counts, context)
+    return check_added(table, run.read(table), run.delivery, run.day_of(table), counts, context)
 
 
 def _only_appended(run: Run, stood: Commit, version: int) -> bool:
@@ -539,7 +543,7 @@ def _write(stage: Stage, run: Run, table: str, frame: DataFrame, note: Mapping[s
         newest = run.store.newest(schema, name) if name in before else None
         if newest is not None:
             versions[name] = newest.version
-    return settle(run.store, table, frame, run.delivery, versions, note, run.adds_new_delivery)
+    return settle(run.store, table, frame, run.delivery, versions, note, run.adds_new_delivery, run.day_of(table))
 
 
 def _rows(stage: Stage, run: Run, table: str, commit: Commit) -> int:

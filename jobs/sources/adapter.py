@@ -101,12 +101,15 @@ class Adapter:
     of `person`, and `unknown_codes` (raw_table, column, code, n) for codes that only several tables together tell to be
     unknown. `relate` gets all annotated rows and returns those raw tables whose rows another table's tell something
     about: reasons (sorted), the person_id of rows that have none of their own, `__suppressed` of erased people's rows.
+    `contacts_keep_day`: whether a contact has the same first day in every delivery, for its name is made of a row that
+    says it.
     """
 
     country: str
     raw_tables: tuple[RawTable, ...]
     conform: Callable[[Mapping[str, DataFrame], Site], dict[str, DataFrame]]
     relate: Callable[[Mapping[str, DataFrame], Site], dict[str, DataFrame]] | None = None
+    contacts_keep_day: bool = False
 
     @property
     def names_contacts(self) -> bool:

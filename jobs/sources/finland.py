@@ -436,4 +436,5 @@ ADAPTER = Adapter(
         *LIFE_TABLES,
     ),
     conform=_conform,
+    contacts_keep_day=True,
 )

@@ -333,4 +333,5 @@ ADAPTER = Adapter(
         *LIFE_TABLES,
     ),
     conform=_conform,
+    contacts_keep_day=True,
 )  # fmt: skip

@@ -17,7 +17,8 @@ import jobs.deliveries
 import jobs.pipeline
 from expectations import IS_UNIQUE, rules_of
 from jobs.cli import COUNTRIES, main
-from jobs.deliveries import SETTLED
+from jobs.config import Site
+from jobs.deliveries import SETTLED, SUPERSEDED, day_of, settle
 from jobs.gate import RuleOutcome, check_added, check_table, looks_at_rows_alone
 from jobs.identity import pseudonym_of
 from jobs.sources.adapter import Adapter, load_adapter
@@ -25,6 +26,7 @@ from jobs.store import CONFORMED_SCHEMA, Store
 from schemas import TABLES, Table
 
 KEY = "k" * 40
+SUPERSEDED_DIAGNOSIS = f"{SUPERSEDED}hospital_diagnosis"
 DAYS = ("2020-06-30", "2021-06-30", "2022-06-30")
 COLUMNS = {
     "person": ("person_id", "sex", "birth_date", "death_date", "region"),
@@ -278,7 +280,63 @@ def test_contacts_with_names_of_two_kinds_are_not_mixed(
 
 def test_the_countries_whose_contacts_have_no_number() -> None:
     countries = [*COUNTRIES.values(), "conformed", "tcga_brca"]
-    assert {name for name in countries if load_adapter(name).names_contacts} == {"norway", "sweden", "finland"}
+    adapters = {name: load_adapter(name) for name in countries}
+    assert {name for name, one in adapters.items() if one.names_contacts} == {"norway", "sweden", "finland"}
+    assert {name for name, one in adapters.items() if one.contacts_keep_day} == {"norway", "finland"}
+
+
+@pytest.mark.parametrize(
+    ("country", "table", "cells", "keeps"),
+    [("norway", "hospital", ("lopenr", "inndato"), True), ("finland", "care", ("HETU", "TUPVA"), True),
+     ("sweden", "patient", ("LopNr", "INDATUM"), False)],
+)  # fmt: skip
+def test_contacts_keep_their_day_where_they_are_said_to(
+    spark: SparkSession, country: str, table: str, cells: tuple[str, str], keeps: bool
+) -> None:
+    """Rows that two deliveries hold and accept; a date known to the month or year may be set by the delivery's own."""
+    adapter = load_adapter(country)
+    (raw,) = [raw for raw in adapter.raw_tables if raw.name == table]
+    named = [name for name in (*raw.columns, *raw.optional) if not name.endswith("*")]
+    rows = [
+        {**dict.fromkeys(named), cells[0]: "x", cells[1]: day, "delivery": delivery}
+        for day in ("20200301", "202006", "2020", "20200600", "20200000")
+        for delivery in ("2020-06-10", "2020-07-31")
+    ]
+    schema = ", ".join(f"`{name}` string" for name in (*named, "delivery"))
+    annotated = raw.annotate(spark.createDataFrame(rows, schema), Site.model_construct(adapter={}))
+    found: dict[str, set[datetime.date]] = {}
+    for row in annotated.where("reasons = ''").select(cells[1], "start_date").collect():
+        found.setdefault(row[0], set()).add(row[1])
+    assert found["20200301"] == {datetime.date(2020, 3, 1)}
+    assert all(len(days) == 1 for days in found.values()) == keeps == adapter.contacts_keep_day
+
+
+@pytest.mark.parametrize("day", ["2019-06-15", "2020-06-15"])
+def test_a_diagnosis_on_another_day_is_the_later_deliverys(spark: SparkSession, tmp_path: Path, day: str) -> None:
+    """Its contact is the same, so it is one statement, and comes back if the later delivery no longer holds it."""
+    store, schema = Store(spark, str(tmp_path)), TABLES["hospital_diagnosis"].struct()
+
+    def rows(delivery: str, *given: tuple[str, str]) -> DataFrame:
+        values = [("p" * 32, contact * 32, datetime.date.fromisoformat(start), None, "C509", "main", "f", 1, delivery)
+                  for contact, start in given]  # fmt: skip
+        return spark.createDataFrame(values, schema)
+
+    def add(new: DataFrame, delivery: str, is_new: bool) -> None:
+        newest = {name: store.newest(CONFORMED_SCHEMA, name) for name in ("hospital_diagnosis", SUPERSEDED_DIAGNOSIS)}
+        versions = {name: one.version for name, one in newest.items() if one is not None}
+        settle(store, "hospital_diagnosis", new, delivery, versions, {}, is_new, day_of("hospital_diagnosis", False))
+
+    def stand() -> list[tuple[str, str, str]]:
+        newest = store.existing(CONFORMED_SCHEMA, "hospital_diagnosis")
+        told = store.read(CONFORMED_SCHEMA, "hospital_diagnosis", newest.version).collect()
+        return sorted((row.contact_id[0], row.start_date.isoformat(), row.delivery) for row in told)
+
+    earlier = rows(DAYS[0], ("c", "2019-06-10"), ("d", "2019-06-10"))
+    store.overwrite(CONFORMED_SCHEMA, "hospital_diagnosis", earlier, {})
+    add(rows(DAYS[1], ("c", day), ("e", day)), DAYS[1], is_new=True)
+    assert stand() == [("c", day, DAYS[1]), ("d", "2019-06-10", DAYS[0]), ("e", day, DAYS[1])]
+    add(rows(DAYS[1], ("e", day)), DAYS[1], is_new=False)
+    assert stand() == [("c", "2019-06-10", DAYS[0]), ("d", "2019-06-10", DAYS[0]), ("e", day, DAYS[1])]
 
 
 def test_a_delivery_that_fails_its_gate_leaves_nothing(
@@ -434,11 +492,12 @@ def test_a_key_that_comes_again_is_found_among_the_added(spark: SparkSession) ->
         ([("c", "a", "L01XC03", 1), ("c", "a", "L01XC03", 1)], 2),
     ):
         frame = rows(DAYS[0], *stood).unionByName(rows(DAYS[1], *more))
-        judged = check_added("hospital_drug", frame, DAYS[1], {"rows": 2, **before}, context)
+        day = day_of("hospital_drug", False)
+        judged = check_added("hospital_drug", frame, DAYS[1], day, {"rows": 2, **before}, context)
         assert judged == check_table("hospital_drug", frame, context)
         assert [(one.passed, one.violations) for one in judged if one.rule == IS_UNIQUE] == [(not repeated, repeated)]
     with pytest.raises(ValueError, match="tumour"):
-        check_added("tumour", rows(DAYS[0]), DAYS[1], {}, context)
+        check_added("tumour", rows(DAYS[0]), DAYS[1], None, {}, context)
 
 
 def test_a_contact_that_comes_again_on_another_day_is_found(spark: SparkSession) -> None:
@@ -448,7 +507,8 @@ def test_a_contact_that_comes_again_on_another_day_is_found(spark: SparkSession)
     context = {"study": None, "delivery": DAYS[1], "tables": {}}
     before = check_table("hospital_diagnosis", frame.where(F.col("delivery") == DAYS[0]), context)
     counts = {"rows": 1, **{one.rule: one.violations for one in before}}
-    judged = check_added("hospital_diagnosis", frame, DAYS[1], counts, context)
+    day = day_of("hospital_diagnosis", False)
+    judged = check_added("hospital_diagnosis", frame, DAYS[1], day, counts, context)
     assert judged == check_table("hospital_diagnosis", frame, context)
     assert [one.violations for one in judged if one.rule == IS_UNIQUE] == [1]
 
