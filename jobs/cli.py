@@ -216,7 +216,12 @@ def _erase(arguments: argparse.Namespace) -> None:
 
     identifiers = _lines_of(arguments.person_list, "--person-list")
     done = erase_people(_new_run(arguments, _load_site(arguments), NO_DELIVERY), identifiers)
-    print(f"{done.people:,} people are on the list of suppressions; {len(done.tables)} tables were made anew")
+    print(
+        f"{done.people:,} people are on the list of suppressions, {done.found:,} of them stood in a table; "
+        f"{len(done.tables)} tables were made anew"
+    )
+    if done.found < done.people:
+        print(f"{done.people - done.found:,} stood in none: see that the list has identifiers exactly as delivered")
     print(f"proof: none of the {done.files:,} files of the warehouse holds one of their pseudonyms")
     print("raw files and results are not touched; earlier versions of these tables are gone; run each study again")
 

@@ -385,15 +385,21 @@ class RawInput(Section):
     """One raw table of a site: a file, folder or glob, its format and the reader's options. `{delivery}` in the path
     stands for the delivery's date, YYYY-MM-DD.
 
-    `columns` renames: the adapter's name of a column -> the delivery's. `absent`: columns (the adapter's names) that
-    are no longer filled, and rightly so.
+    `columns` renames: the adapter's name of a column -> the delivery's, or several where files differ; of columns
+    `name_*` the part before the star. `absent`: columns (the adapter's names) that are no longer filled, and rightly
+    so.
     """
 
     path: str
     format: Literal["csv", "parquet"] = "csv"
     options: dict[str, str] = {}
-    columns: dict[str, str] = {}
+    columns: dict[str, str | tuple[str, ...]] = {}
     absent: tuple[str, ...] = ()
+
+    def named(self, column: str) -> tuple[str, ...]:
+        """What a column of the adapter may be called in the delivery."""
+        names = self.columns.get(column, column)
+        return (names,) if isinstance(names, str) else names
 
 
 class Site(Section):
@@ -455,20 +461,23 @@ class Recoding(Section):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     country: str
-    code: str
+    code: Annotated[str, Field(pattern="^[A-Z0-9]+$")]
     from_: date = Field(alias="from")
     until: date
+
+
+ATC_PATTERN = "^[A-Z][0-9]{2}[A-Z]{2}[0-9]{2}$"  # a letter O for a zero would match nothing
 
 
 class Codes(Section):
     """What stands for something in the sources: equivalent ATC codes, dated national codes, SKS codes, RxNorm ids,
     names in lower case."""
 
-    atc: tuple[str, ...] = ()
+    atc: tuple[Annotated[str, Field(pattern=ATC_PATTERN)], ...] = ()
     national: tuple[Recoding, ...] = ()
-    sks: tuple[str, ...] = ()
-    rxnorm: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
+    sks: tuple[Annotated[str, Field(pattern="^[A-Z0-9]+$")], ...] = ()
+    rxnorm: tuple[Annotated[str, Field(pattern="^[0-9]+$")], ...] = ()
+    names: tuple[Annotated[str, Field(pattern="^[^A-Z]+$")], ...] = ()
 
 
 class Substance(Codes):

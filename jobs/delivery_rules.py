@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobs.delivery_profile import EMPTY
+from jobs.delivery_profile import EMPTY, OTHER
 from jobs.errors import QualityError
 from jobs.gate import RuleOutcome
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 READABLE = "no reason to hold back holds for more than half of the rows"
 FILLED = "columns that were filled before are filled"
+CODED = "columns whose cells were mostly known codes before still hold mostly known codes"
 # Reasons that say that cells are not what the column should hold. Others, such as a date that a source does not know,
 # may rightly hold for most rows.
 KINDS = ("impossible_date", "impossible_number", "unknown_code", "missing_identifier", "malformed_row",
@@ -46,13 +47,14 @@ def mostly_held_back(ledger: pd.DataFrame) -> list[str]:
 def judge_delivery(
     now: Mapping[str, pd.DataFrame], before: Mapping[str, pd.DataFrame] | None, absent: Mapping[str, Sequence[str]]
 ) -> dict[str, list[Judgement]]:
-    """`raw table <name>` -> the outcome of both rules.
+    """`raw table <name>` -> the outcome of every rule.
 
     `now`: ledger, profile and quarantine_reasons (raw_table, reason, n; of raw tables mostly held back); `before`:
     ledger and profile of the delivery before; `absent`: raw table -> columns that may be empty from now on.
     """
     rows = now["ledger"].set_index("raw_table")["rows_in"].astype(int).to_dict()
     filled, were_filled = _filled(now), _filled(before) if before is not None else {}
+    coded, were_coded = _coded(now), _coded(before) if before is not None else {}
     judged = {}
     for name, rows_in in rows.items():
         reasons = now["quarantine_reasons"][now["quarantine_reasons"]["raw_table"] == name]
@@ -67,10 +69,19 @@ def judge_delivery(
             if table == name and round(share * rows_in, 6) >= FEWEST_EXPECTED
             and filled.get((table, column)) == 0.0 and column not in absent.get(name, ())
         ]  # fmt: skip
+        strange = {
+            column: others
+            for (table, column), (known, others) in sorted(coded.items())
+            if table == name and known + others >= FEWEST_ROWS and others > known
+            and _mostly_known(were_coded.get((table, column)))
+        }  # fmt: skip
         held = max(most.values(), default=0)
         judged[f"raw table {name}"] = [
             Judgement(RuleOutcome(READABLE, "critical", not held, held, rows_in), tuple(sorted(most))),
             Judgement(RuleOutcome(FILLED, "critical", not lost, rows_in if lost else 0, rows_in), tuple(lost)),
+            Judgement(
+                RuleOutcome(CODED, "critical", not strange, max(strange.values(), default=0), rows_in), tuple(strange)
+            ),
         ]
     return judged
 
@@ -85,6 +96,21 @@ def _filled(tables: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str], float]:
     }
 
 
+def _coded(tables: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str], tuple[int, int]]:
+    """(raw table, column of codes) -> cells with a code that has a meaning, and filled cells without one."""
+    profile = tables["profile"][tables["profile"]["code"] != EMPTY]
+    counts: dict[tuple[str, str], tuple[int, int]] = {}
+    for table, column, code, n in profile[["raw_table", "column", "code", "n"]].itertuples(index=False):
+        known, others = counts.get((str(table), str(column)), (0, 0))
+        is_other = code == OTHER
+        counts[str(table), str(column)] = (known + int(n) * (not is_other), others + int(n) * is_other)
+    return counts
+
+
+def _mostly_known(counts: tuple[int, int] | None) -> bool:
+    return counts is not None and sum(counts) >= FEWEST_ROWS and counts[0] >= counts[1]
+
+
 def raise_if_refused(judged: Mapping[str, Sequence[Judgement]]) -> None:
     """QualityError that names raw tables, rules, reasons or columns, and counts."""
     said = [
@@ -96,5 +122,6 @@ def raise_if_refused(judged: Mapping[str, Sequence[Judgement]]) -> None:
     ]
     if said:
         raise QualityError(
-            f"{'; '.join(said)}; nothing was written; see columns, options and absent under inputs of the site file"
+            f"{'; '.join(said)}; nothing was written; see columns, options and absent under inputs of the site "
+            "file, and its code lists under adapter"
         )

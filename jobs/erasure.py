@@ -50,14 +50,16 @@ def mark_suppressed(rows: DataFrame, suppressions: DataFrame | None, mark: str) 
 
 @dataclass(frozen=True)
 class Erasure:
-    """What an erasure did: people on the list, tables made anew, files read as proof."""
+    """What an erasure did: people on the list, those of them that stood in a table, tables made anew, files read as
+    proof."""
 
     people: int
+    found: int
     tables: tuple[str, ...]
     files: int
 
 
-def erase(store: Store, pseudonyms: Collection[str], ensure_held: Callable[[], None]) -> Erasure:
+def erase(store: Store, pseudonyms: Collection[str], key: str, ensure_held: Callable[[], None]) -> Erasure:
     """Take the people out of every table of the warehouse, and prove it; InputError on an object store, 1 if the proof
     fails."""
     if "://" in store.warehouse:
@@ -65,18 +67,19 @@ def erase(store: Store, pseudonyms: Collection[str], ensure_held: Callable[[], N
             "erase: a folder cannot be exchanged in one step on an object store; mount the warehouse as a file system"
         )
     warehouse = Path(store.warehouse)
-    _recover(warehouse)
+    recover(warehouse)
     people = store.spark.createDataFrame([(one,) for one in sorted(set(pseudonyms))], "person_id string")
-    _suppress(store, people)
+    _suppress(store, people, key)
     marker = last_finished(store.commits(CONFORMED_SCHEMA, MARKER))
     identities = {} if marker is None else marker.note.get("identities", {})
-    touched, renewed = [], []
+    touched, renewed, found = [], [], set[str]()
     for schema in store.schemas():
         for name in store.tables(schema):
             if "person_id" not in _columns(name) or not _finds(warehouse / schema / name, pseudonyms):
                 continue
             ensure_held()
-            _renew(store, schema, name, people, identities.get(name) if schema == CONFORMED_SCHEMA else None)
+            identity = identities.get(name) if schema == CONFORMED_SCHEMA else None
+            found |= _renew(store, schema, name, people, identity)
             touched.append(f"{schema}.{name}")
             if schema == CONFORMED_SCHEMA:
                 renewed.append(name)
@@ -85,7 +88,7 @@ def erase(store: Store, pseudonyms: Collection[str], ensure_held: Callable[[], N
     left = _finds(warehouse, pseudonyms)
     if left:
         raise TreatmentLinesError(f"erase: {left} files still hold an erased person; report this line")
-    return Erasure(len(set(pseudonyms)), tuple(touched), files)
+    return Erasure(len(set(pseudonyms)), len(found), tuple(touched), files)
 
 
 def _columns(name: str) -> list[str]:
@@ -95,28 +98,32 @@ def _columns(name: str) -> list[str]:
         return []
 
 
-def _suppress(store: Store, people: DataFrame) -> None:
+def _suppress(store: Store, people: DataFrame, key: str) -> None:
     fresh = people.select(_suppression(F.col("person_id")).alias("suppression"))
     listed = read_suppressions(store)
     everyone = (fresh if listed is None else listed.unionByName(fresh)).distinct().localCheckpoint()
-    store.overwrite(CONFORMED_SCHEMA, SUPPRESSIONS, everyone.coalesce(1), {"fingerprint": secrets.token_hex(16)})
+    note = {"fingerprint": secrets.token_hex(16), "key": key}
+    store.overwrite(CONFORMED_SCHEMA, SUPPRESSIONS, everyone.coalesce(1), note)
 
 
 def _renewed_fingerprint(commit: Commit) -> str:
     return fingerprint(["erased", commit.fingerprint, secrets.token_hex(16)])
 
 
-def _renew(store: Store, schema: str, name: str, people: DataFrame, identity: str | None) -> None:
+def _renew(store: Store, schema: str, name: str, people: DataFrame, identity: str | None) -> set[str]:
     """The newest rows without the people, in a fresh folder with a fresh log, in the place of the old one; those of the
-    commit of that identity, where there is one: a run that failed leaves newer ones."""
+    commit of that identity, where there is one: a run that failed leaves newer ones. Returns who was in them."""
     newest = store.existing(schema, name)
     newest = next((one for one in store.commits(schema, name) if one.identity == identity), newest)
-    kept = store.read(schema, name, newest.version).join(F.broadcast(people), "person_id", "left_anti")
+    rows = store.read(schema, name, newest.version)
+    found = rows.select("person_id").join(F.broadcast(people), "person_id").distinct().collect()
+    kept = rows.join(F.broadcast(people), "person_id", "left_anti")
     # Derived tables get no fingerprint: they are to be run again.
     note = {key: value for key, value in newest.note.items() if key == "key"}
     if schema == CONFORMED_SCHEMA:
         note["fingerprint"] = _renewed_fingerprint(newest)
     _exchange(store, schema, name, kept, note)
+    return {str(row[0]) for row in found}
 
 
 def _exchange(store: Store, schema: str, name: str, rows: DataFrame, note: Mapping[str, Any]) -> None:
@@ -151,8 +158,8 @@ def _rewrite_marker(store: Store, renewed: Iterable[str]) -> None:
     _exchange(store, CONFORMED_SCHEMA, MARKER, store.read(CONFORMED_SCHEMA, MARKER, marker.version), note)
 
 
-def _recover(warehouse: Path) -> None:
-    """What an erasure that was interrupted left behind."""
+def recover(warehouse: Path) -> None:
+    """Put in order what an erasure that was interrupted left behind."""
     for before in warehouse.glob(f"*/{BEFORE}*"):
         table = before.with_name(before.name.removeprefix(BEFORE))
         if table.exists():

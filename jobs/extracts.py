@@ -138,6 +138,31 @@ def _ensure_same_kinds(name: str, extract: Extract) -> None:
                 )
 
 
+def _ensure_same_identifiers(extracts: Mapping[str, Extract]) -> None:
+    """InputError where raw tables have the identifier of people as numbers and as text: numbers have lost their leading
+    zeros, and those people would be two."""
+    numbers, texts = list[str](), list[str]()
+    for name, extract in extracts.items():
+        column = extract.raw.id_column
+        if column is None:
+            continue
+        for file in extract.files:
+            type_ = dict(zip(extract.headers[file], extract.types.get(file, ()), strict=False)).get(column, "string")
+            if type_ == "null":
+                continue
+            if re.match("half|float|double|decimal", type_):
+                raise InputError(
+                    f"inputs.{name}: {Path(file).name} has the identifier {column} as {_kind(type_)} with decimals; "
+                    "deliver it as text"
+                )
+            (numbers if _kind(type_) == "number" else texts).append(name)
+    if numbers and texts:
+        raise InputError(
+            f"inputs.{numbers[0]}: has the identifier of people as a number, inputs.{texts[0]} as text, where zeros "
+            "may lead; deliver all of them as text"
+        )
+
+
 def _parquet_columns(session: Callable[[], SparkSession], name: str, file: str) -> list[str]:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -171,6 +196,16 @@ def _header(
         ) from None
 
 
+def _ensure_known(raw: RawTable, declared: RawInput) -> None:
+    """InputError where the site renames a column that the adapter does not have: a slip that would leave it empty."""
+    strange = sorted(set(declared.columns) - {*raw.columns, *raw.optional})
+    if strange:
+        raise InputError(
+            f"inputs.{raw.name}.columns: {strange[0]} is no column of the adapter; known: "
+            f"{', '.join((*raw.columns, *raw.optional))}"
+        )
+
+
 def _names(name: str, file: str, header: list[str], raw: RawTable, declared: RawInput) -> tuple[list[str], list[str]]:
     """The header by the adapter's names, and the columns the adapter does not know; InputError for a lost column."""
     if not raw.names_columns:
@@ -182,15 +217,21 @@ def _names(name: str, file: str, header: list[str], raw: RawTable, declared: Raw
         return list(raw.columns), []
     # What the site renames comes last: it wins over a column of the adapter that has that name.
     ordered = sorted((*raw.columns, *raw.optional), key=lambda column: column in declared.columns)
-    adapters = {declared.columns.get(column, column).lower(): column for column in ordered}
-    prefixes = [column[:-1].lower() for column in raw.optional if column.endswith("*")]
+    adapters = {written.lower(): column for column in ordered for written in declared.named(column)}
+    prefixes = {
+        written.rstrip("*").lower(): column[:-1].lower()
+        for column in ordered
+        if column.endswith("*")
+        for written in declared.named(column)
+    }
     names, unknown, same = [], [], Counter[str]()
     for column in header:
         lower = column.lower()
+        prefix = max((one for one in prefixes if lower.startswith(one)), key=len, default=None)
         if lower in adapters:
             names.append(adapters[lower])
-        elif PLAIN_NAME.fullmatch(lower) and any(lower.startswith(prefix) for prefix in prefixes):
-            names.append(lower)
+        elif prefix is not None and PLAIN_NAME.fullmatch(lower):
+            names.append(prefixes[prefix] + lower.removeprefix(prefix))
         else:
             # By its name, wherever it stands; two of one name are told apart.
             digest = hashlib.sha256(lower.encode()).hexdigest()[:16]
@@ -199,7 +240,7 @@ def _names(name: str, file: str, header: list[str], raw: RawTable, declared: Raw
             unknown.append(column)
     lost = [column for column in raw.columns if column not in names]
     if lost:
-        expected = declared.columns.get(lost[0], lost[0])
+        expected = " or ".join(declared.named(lost[0]))
         raise InputError(
             f"inputs.{name}: {Path(file).name} has no column {expected}"
             f"{f' and {len(lost) - 1} more' if len(lost) > 1 else ''}; if it was renamed, say so under columns:"
@@ -229,6 +270,7 @@ def find_extracts(session: Callable[[], SparkSession], site: Site, adapter: Adap
             if raw.required:
                 raise InputError(f"inputs.{raw.name}: is missing; {adapter.country} needs it")
             continue
+        _ensure_known(raw, declared)
         files = _files(raw.name, declared)
         options = _options(raw, declared)
         headers, unknown = {}, set()
@@ -242,6 +284,8 @@ def find_extracts(session: Callable[[], SparkSession], site: Site, adapter: Adap
                 types[file] = _parquet_types(raw.name, file, headers[file])
         extracts[raw.name] = Extract(raw, declared, files, headers, tuple(sorted(unknown)), types)
         _ensure_same_kinds(raw.name, extracts[raw.name])
+    if not adapter.numbers_people:
+        _ensure_same_identifiers(extracts)
     return extracts
 
 

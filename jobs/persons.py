@@ -3,8 +3,8 @@
 1. What a source says of a person replaces what the same source said in an earlier delivery.
 2. Sex, birth, emigration and region are those of the first source, by `priority`, that knows them.
 3. Of several dates of death the most exact one is believed, of equally exact ones that of the first source.
-4. A death known to the month is its last day (or the delivery's, in the month of the delivery), and not before the
-   person's last contact in that month.
+4. A death known to the month is its last day (in the month of the delivery that says so: that delivery's day), and not
+   before the person's last contact in that month.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ def build_persons(claims: DataFrame, partitions: int = 1) -> DataFrame:
     )
     born = _first("birth_date", "birth_date", "birth_date_precision", order=("priority",))
     died = _first(
-        "death_date", "death_date", "death_date_precision", order=(_inexactness("death_date_precision"), "priority")
-    )
+        "death_date", "death_date", "death_date_precision", "lineage",
+        order=(_inexactness("death_date_precision"), "priority"),
+    )  # fmt: skip
     joined = said.groupBy("person_id").agg(
         _first("sex", "sex", order=("priority",))["sex"].alias("sex"),
         born.alias("born"),
@@ -58,7 +59,7 @@ def build_persons(claims: DataFrame, partitions: int = 1) -> DataFrame:
         _first("birth_date", "lineage", order=("priority",))["lineage"].alias("lineage"),
     )
     death, known_to = F.col("died.death_date"), F.col("died.death_date_precision")
-    month_end = F.least(F.last_day(death), F.to_date("lineage.delivery"))
+    month_end = F.least(F.last_day(death), F.to_date("died.lineage.delivery"))
     in_month = F.trunc("last_contact", "month") == F.trunc(death, "month")
     last_sure = F.when(in_month, F.greatest(month_end, "last_contact")).otherwise(month_end)
     return (

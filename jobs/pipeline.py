@@ -19,7 +19,7 @@ from jobs import aggregate, cohort, exposures, ingest
 from jobs.config import Drugs, Site, Study, load_drugs
 from jobs.deliveries import SETTLED, SUPERSEDED, day_of, settle
 from jobs.delivery_rules import Judgement, held_back, judge_delivery, mostly_held_back, raise_if_refused
-from jobs.erasure import Erasure, erase, read_suppressions
+from jobs.erasure import SUPPRESSIONS, Erasure, erase, read_suppressions, recover
 from jobs.errors import ConfigurationError, InputError
 from jobs.extracts import Extract, find_extracts, fingerprint_files, reading
 from jobs.gate import RuleOutcome, check_added, check_table, judge, looks_at_rows_alone, raise_if_critical
@@ -169,7 +169,10 @@ def _ingest(run: Run) -> Iterator[Tables]:
     ):
         quarantined = {f"quarantine_{name}": frame for name, frame in sorted(done.quarantined.items())}
         claims = {} if done.claims is None else {"person_claims": done.claims}
-        conformed = {name: frame for name, frame in done.conformed.items() if name != "person" or not claims}
+        stays = {"person"} if claims else set()
+        if _has_later_life_table(run):
+            stays.add("life_table")
+        conformed = {name: frame for name, frame in done.conformed.items() if name not in stays}
         counts = {"unknown_codes": done.unknown_codes, "profile": done.profile, "ledger": done.ledger}
         before = _delivery_before(run)
         now = {name: counts[name].toPandas() for name in ("ledger", "profile")}
@@ -191,6 +194,15 @@ def _ingest(run: Run) -> Iterator[Tables]:
                 reasons = _reasons({name: as_written(table, quarantined[table]) for table, name in held.items()})
                 unknown = as_written("unknown_codes", done.unknown_codes).toPandas()
                 _quality_page(run, {**now, "unknown_codes": unknown, "quarantine_reasons": reasons}, before)
+
+
+def _has_later_life_table(run: Run) -> bool:
+    """Whether a later delivery than the run's brought the life table that stands."""
+    if run.base is None or run.latest <= run.delivery or "life_table" not in run.tables_before:
+        return False
+    stands = run.store.read(CONFORMED_SCHEMA, "life_table", _of_marker(run, run.base, "life_table").version)
+    brought = stands.agg(F.max("delivery")).collect()[0][0]
+    return brought is not None and str(brought) > run.delivery
 
 
 def _judge(run: Run, now: Counts, quarantined: Tables, before: Before) -> dict[str, list[Judgement]]:
@@ -727,7 +739,7 @@ def ensure_followed_by_data(run: Run) -> None:
 def ensure_one_key(run: Run) -> None:
     """ConfigurationError where the warehouse was made with another pseudonym key: one person would become two."""
     own = key_check(read_key(run.site))
-    for table in ("person", "ledger"):
+    for table in ("person", "ledger", SUPPRESSIONS):
         commit = run.store.newest(CONFORMED_SCHEMA, table)
         if commit is not None and commit.note.get("key", own) != own:
             raise ConfigurationError(
@@ -748,6 +760,8 @@ def run_stages(run: Run, first: str, last: str) -> Manifest:
     _ = run.extracts  # a missing file or column stops the run before Spark starts and before anything is written
     records: list[StageRecord] = []
     with Lock(run.spark, run.site.warehouse) as lock:
+        if "://" not in run.site.warehouse:
+            recover(Path(run.site.warehouse))
         ensure_one_key(run)
         for stage in TABLE_STAGES:
             if stage.name in wanted:
@@ -807,7 +821,7 @@ def erase_people(run: Run, identifiers: Collection[str]) -> Erasure:
     key = read_key(run.site)
     with Lock(run.spark, run.site.warehouse) as lock:
         ensure_one_key(run)
-        return erase(run.store, [pseudonym_of(one, key) for one in identifiers], lock.ensure_held)
+        return erase(run.store, [pseudonym_of(one, key) for one in identifiers], key_check(key), lock.ensure_held)
 
 
 def _each_table(run: Run) -> Iterator[tuple[str, str]]:
@@ -863,6 +877,9 @@ def _deliveries(run: Run) -> Iterator[str]:
         last = next((one for one in commits if max(one.note["deliveries"]) == day), None)
         if last is None:
             yield f"delivery {day}: in the tables, not to be read alone"
+            continue
+        if last.note.get("code") != code_version():
+            yield f"delivery {day}: the program changed since, and would ingest its files again"
             continue
         versions = {name: _of_marker(run, last, name).version for name in last.note["tables"]}
         whole = all(run.store.is_whole(CONFORMED_SCHEMA, *table) for table in versions.items())

@@ -12,7 +12,7 @@ from jobs.report.template import template
 if TYPE_CHECKING:
     import pandas as pd
 
-CODE = re.compile(r"[A-Za-z0-9.+\-/*]{1,10}")
+CODE = re.compile(r"[A-Za-z0-9.+\-/*]{1,8}")  # no longer: national identifiers have ten characters or more
 FEWEST_ROWS = 5  # a code in fewer rows may be a slip of the hand, even somebody's name: it stays in the warehouse
 NOTABLE = 0.01  # shares that change by less are not listed
 NOTABLE_ROWS = 0.10

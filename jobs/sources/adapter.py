@@ -102,7 +102,8 @@ class Adapter:
     unknown. `relate` gets all annotated rows and returns those raw tables whose rows another table's tell something
     about: reasons (sorted), the person_id of rows that have none of their own, `__suppressed` of erased people's rows.
     `contacts_keep_day`: whether a contact has the same first day in every delivery, for its name is made of a row that
-    says it.
+    says it. `numbers_people`: whether people are numbered by the source's definition, so that a number and its text are
+    the same identifier.
     """
 
     country: str
@@ -110,6 +111,7 @@ class Adapter:
     conform: Callable[[Mapping[str, DataFrame], Site], dict[str, DataFrame]]
     relate: Callable[[Mapping[str, DataFrame], Site], dict[str, DataFrame]] | None = None
     contacts_keep_day: bool = False
+    numbers_people: bool = False
 
     @property
     def names_contacts(self) -> bool:

@@ -994,4 +994,5 @@ ADAPTER = Adapter(
     ),
     conform=_conform,
     relate=_relate,
+    numbers_people=True,
 )  # fmt: skip

@@ -21,6 +21,7 @@ from jobs.config import Site
 from jobs.deliveries import SETTLED, SUPERSEDED, day_of, settle
 from jobs.gate import RuleOutcome, check_added, check_table, looks_at_rows_alone
 from jobs.identity import pseudonym_of
+from jobs.persons import build_persons
 from jobs.sources.adapter import Adapter, load_adapter
 from jobs.store import CONFORMED_SCHEMA, Store
 from schemas import TABLES, Table
@@ -211,7 +212,9 @@ def test_the_same_delivery_again_changes_nothing(in_order: Warehouse) -> None:
     assert in_order.versions() == before
 
 
-def test_an_earlier_delivery_gives_its_results_again(in_order: Warehouse) -> None:
+def test_an_earlier_delivery_gives_its_results_again(
+    in_order: Warehouse, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = in_order.folder / "out_in_order"
     before = {file.name: file.read_bytes() for file in sorted((out / "results").glob("*.csv"))}
     assert in_order.call("run", DAYS[2]) == 0
@@ -219,6 +222,22 @@ def test_an_earlier_delivery_gives_its_results_again(in_order: Warehouse) -> Non
     assert later != before
     assert in_order.call("run", DAYS[0]) == 0
     assert {file.name: file.read_bytes() for file in sorted((out / "results").glob("*.csv"))} == before
+    monkeypatch.setattr(jobs.pipeline, "code_version", lambda: "another")
+    assert main(["status", "--site", str(in_order.site), "--delivery", DAYS[2]]) == 0
+    assert f"delivery {DAYS[0]}: the program changed since, and would ingest" in capsys.readouterr().out
+
+
+def test_the_change_feed_tells_what_came_and_went(spark: SparkSession, in_order: Warehouse) -> None:
+    at = in_order.folder / in_order.name / CONFORMED_SCHEMA
+    kinds = {}
+    for name in ("tumour", "dispensing", "hospital_drug", "person", "person_claims"):
+        feed = spark.read.format("delta").option("readChangeFeed", "true").option("startingVersion", 0)
+        changes = feed.load(str(at / name)).groupBy("_change_type").count().collect()
+        kinds[name] = {row["_change_type"]: row["count"] for row in changes}
+        newest = in_order.store.existing(CONFORMED_SCHEMA, name)
+        stand = in_order.store.count(CONFORMED_SCHEMA, name, newest.version)
+        assert kinds[name]["insert"] - kinds[name].get("delete", 0) == stand
+    assert all(kinds[name].get("delete", 0) > 0 for name in ("tumour", "hospital_drug", "person"))
 
 
 def test_fewer_files_hold_the_same_rows(in_order: Warehouse, capsys: pytest.CaptureFixture[str]) -> None:
@@ -511,6 +530,62 @@ def test_a_contact_that_comes_again_on_another_day_is_found(spark: SparkSession)
     judged = check_added("hospital_diagnosis", frame, DAYS[1], day, counts, context)
     assert judged == check_table("hospital_diagnosis", frame, context)
     assert [one.violations for one in judged if one.rule == IS_UNIQUE] == [1]
+
+
+def test_a_repaired_row_and_a_late_life_table(spark: SparkSession, tmp_path: Path) -> None:
+    """A row that was held back is delivered again; a delivery that comes late brings an older life table."""
+    (tmp_path / "key").write_text(KEY)
+    warehouse = Warehouse(spark, tmp_path, "repaired")
+    warehouse.site.write_text(warehouse.site.read_text() + '  life_table: {path: "{delivery}/life_table.csv"}\n')
+    wrong = {**_drawn(40), "tumour": [("p1", "1", "2014-13-01", "C509", "distant", "positive")]}
+    wrong["person"] = [("p1", "female", "1950-01-01", "", "")]
+    for name in ("dispensing", "hospital_drug"):
+        wrong[name] = [("p1", *row[1:]) for row in wrong[name]]
+    right = {**wrong, "tumour": [("p1", "1", "2014-12-01", "C509", "distant", "positive")]}
+
+    def ingest(day: str, delivery: Delivery, risk: str) -> tuple[list[Any], list[str], set[float]]:
+        _write(tmp_path, day, delivery)
+        lines = ["country,sex,year,age,probability_of_death"]
+        lines += [f"no,{sex},2014,{age},{risk}" for sex in ("female", "male") for age in range(100)]
+        (tmp_path / day / "life_table.csv").write_text("\n".join(lines) + "\n")
+        assert warehouse.call("ingest", day) == 0
+        tables = {}
+        for name in ("tumour", "quarantine_tumour", "life_table"):
+            newest = warehouse.store.existing(CONFORMED_SCHEMA, name)
+            tables[name] = warehouse.store.read(CONFORMED_SCHEMA, name, newest.version).collect()
+        return (
+            [(row.diagnosis_date.isoformat(), row.delivery) for row in tables["tumour"]],
+            [row.delivery for row in tables["quarantine_tumour"]],
+            {row.probability_of_death for row in tables["life_table"]},
+        )
+
+    def only(delivery: Delivery) -> Delivery:
+        return {**delivery, "dispensing": [], "hospital_drug": []}
+
+    other = only({**right, "tumour": [("p1", "2", "2013-12-01", "C509", "distant", "positive")]})
+    stood = [("2013-12-01", DAYS[0])]
+    assert ingest(DAYS[0], other, "0.01") == (stood, [], {0.01})
+    assert ingest(DAYS[2], only(wrong), "0.03") == (stood, [DAYS[2]], {0.03})
+    assert ingest(DAYS[1], other, "0.02") == ([("2013-12-01", DAYS[1])], [DAYS[2]], {0.03})
+    both = [("2013-12-01", DAYS[1]), ("2014-12-01", DAYS[2])]
+    assert sorted(ingest(DAYS[2], only(right), "0.04")[0]) == both
+    assert ingest(DAYS[0], other, "0.05")[1:] == ([], {0.04})
+
+
+def test_a_death_known_to_the_month_waits_for_its_own_delivery(spark: SparkSession) -> None:
+    """The register of deaths speaks later than the one that knows the birth."""
+    names = TABLES["person_claims"].column_names
+
+    def claim(priority: int, delivery: str, **said: object) -> tuple[object, ...]:
+        values = {"person_id": "p" * 32, "priority": priority, "source_file": "f", "source_row": 1, **said}
+        return tuple({**values, "delivery": delivery}.get(name) for name in names)
+
+    born = {"sex": "female", "birth_date": datetime.date(1950, 1, 1), "birth_date_precision": "day"}
+    for died, expected in (("2022-03-15", "2022-03-31"), ("2022-12-15", "2022-12-10")):
+        death = {"death_date": datetime.date.fromisoformat(died), "death_date_precision": "month"}
+        claims = [claim(1, "2021-06-30", **born), claim(0, "2022-12-10", **death)]
+        (person,) = build_persons(spark.createDataFrame(claims, TABLES["person_claims"].struct())).collect()
+        assert (person.death_date.isoformat(), person.delivery) == (expected, "2021-06-30")
 
 
 def test_every_delivery_needs_files_of_its_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -193,6 +193,36 @@ def test_a_file_that_still_holds_the_person_fails_the_proof(erased: Path, capsys
     planted.unlink()
 
 
+def test_an_erasure_says_who_was_not_found(erased: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (erased / "mistyped.txt").write_text(f"{STAYS.lower()}\n")
+    suppressions = erased / "warehouse/conformed/suppressions"
+    shutil.copytree(suppressions, erased / "kept")
+    assert _call(erased, "erase", "--person-list", str(erased / "mistyped.txt")) == 0
+    said = capsys.readouterr().out
+    assert "1 people are on the list of suppressions, 0 of them stood in a table; 0 tables were made anew" in said
+    assert "1 stood in none: see that the list has identifiers exactly as delivered" in said
+    shutil.rmtree(suppressions)
+    (erased / "kept").rename(suppressions)
+
+
+def test_a_list_of_another_key_knows_nobody(erased: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new = erased / "other_key"
+    shutil.copytree(erased / "warehouse/conformed/suppressions", new / "conformed/suppressions")
+    (erased / "another").write_text("a" * 40)
+    changed = ("--set", f"site.warehouse={new}", "--set", f"site.pseudonym_key_file={erased / 'another'}")
+    assert _call(erased, "ingest", "--delivery", DAYS[0], *changed) == 10
+    assert "made with another key" in capsys.readouterr().err
+    shutil.rmtree(new)
+
+
+def test_an_ingest_finds_tables_that_an_erasure_was_moving(erased: Path) -> None:
+    tables = erased / "warehouse/conformed"
+    shutil.move(tables / "tumour", tables / ".before_erasing_tumour")
+    assert _call(erased, "ingest", "--delivery", DAYS[1]) == 0
+    assert (tables / "tumour/_delta_log").is_dir()
+    assert not (tables / ".before_erasing_tumour").exists()
+
+
 def test_a_list_without_anybody(erased: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (erased / "nobody.txt").write_text("\n \n")
     assert _call(erased, "erase", "--person-list", str(erased / "nobody.txt")) == 11

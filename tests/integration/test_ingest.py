@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import gzip
 import hashlib
 import hmac
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any, cast
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -17,7 +22,7 @@ from jobs.delivery_profile import profiled
 from jobs.errors import ConfigurationError, InputError
 from jobs.extracts import find_extracts, fingerprint_files, read_extract
 from jobs.flags import BITS, flags, is_flagged
-from jobs.identity import MINIMUM_KEY_BYTES, pseudonymise, read_key, with_hashes, with_key
+from jobs.identity import MINIMUM_KEY_BYTES, pseudonym_of, pseudonymise, read_key, with_hashes, with_key
 from jobs.ingest import annotate_rows, ingested_tables
 from jobs.sources.adapter import CONTENT, PLACE, Adapter, RawTable, load_adapter
 from jobs.sources.parse import bare_code, compact_date, joined_reasons, row_pseudonym, with_compact_dates
@@ -308,6 +313,50 @@ def test_a_file_that_is_not_as_its_contract_says(tmp_path: Path, content: bytes 
         find_extracts(_fail, _site(tmp_path), ADAPTER)
 
 
+def test_an_identifier_column_whose_name_changes_from_file_to_file(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "people_2010.csv").write_text("PNR,born,sex,dx_1\n1,1950-01-02,1,a\n")
+    (tmp_path / "people_2015.csv").write_text("v_cpr,born,sex,diag_2,code_3\n2,1950-01-02,1,b,c\n")
+    site = _site(tmp_path, columns={"id": ["pnr", "V_CPR"], "code_*": ["dx_", "diag_*", "code_"]})
+    read = read_extract(spark, find_extracts(_fail, site, ADAPTER)["people"])
+    rows = read.select("id", "code_1", "code_2", "code_3").collect()
+    assert sorted(map(tuple, rows)) == [("1", "a", None, None), ("2", None, "b", "c")]
+    (tmp_path / "people_2015.csv").write_text("v_cpr,pnr,born,sex\n2,2,1950-01-02,1\n")
+    with pytest.raises(InputError, match="column id twice"):
+        find_extracts(_fail, site, ADAPTER)
+    (tmp_path / "people_2015.csv").write_text("id,born,sex\n2,1950-01-02,1\n")
+    with pytest.raises(InputError, match="no column pnr or V_CPR"):
+        find_extracts(_fail, site, ADAPTER)
+    with pytest.raises(InputError, match=r"inputs.people.columns: bron is no column of the adapter"):
+        find_extracts(_fail, _site(tmp_path, columns={"bron": "dob"}), ADAPTER)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        (["0101501234"], ["0101501234"], None),
+        ([101501234], [101501234], None),
+        (["0101501234"], [101501234], "inputs.drugs: has the identifier of people as a number, inputs.people as text"),
+        ([101501234], ["0101501234"], "inputs.people: has the identifier of people as a number, inputs.drugs as text"),
+        ([101501234], [101501234.0], "the identifier id as number with decimals"),
+        (["0101501234"], [None], None),
+    ],
+)
+def test_people_are_named_alike_in_every_raw_table(
+    tmp_path: Path, first: list[Any], second: list[Any], says: str | None
+) -> None:
+    """As numbers identifiers lose the zeros that lead: somebody's rows would be another person's."""
+    adapter = Adapter("test", (PEOPLE, dataclasses.replace(PEOPLE, name="drugs")), lambda accepted, _: dict(accepted))
+    inputs = {}
+    for name, identifiers in {"people": first, "drugs": second}.items():
+        columns = {"id": identifiers, "born": ["1950-01-02"], "sex": ["1"]}
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+        inputs[name] = RawInput(path=str(tmp_path / f"{name}.parquet"), format="parquet")
+    site = Site(country="test", warehouse=str(tmp_path), inputs=inputs)
+    with nullcontext() if says is None else pytest.raises(InputError, match=says):
+        assert set(find_extracts(_fail, site, adapter)) == {"people", "drugs"}
+    find_extracts(_fail, site, dataclasses.replace(adapter, numbers_people=True))
+
+
 def test_a_csv_that_claims_to_be_parquet(tmp_path: Path) -> None:
     (tmp_path / "people.parquet").write_bytes(b"id,born,sex\n1,1950-01-02,1\n")
     with pytest.raises(InputError, match="is not Parquet"):
@@ -341,6 +390,44 @@ def test_the_key_is_in_no_plan(spark: SparkSession) -> None:
     row = frame.collect()[0]
     assert row.person_id == hmac.new(key, b"7", hashlib.sha256).hexdigest()[:32]
     assert row.contact == hmac.new(key, b"contact\x1f7\x1fa", hashlib.sha256).hexdigest()[:32]
+
+
+def test_the_key_is_in_no_event_log(spark: SparkSession, tmp_path: Path) -> None:
+    """Everything that the engine tells its log while rows are pseudonymised, counted and read."""
+    key = b"Key-of-this-test-" + bytes(range(65, 65 + 24))
+    (tmp_path / "people.csv").write_text("id,born,sex\nAda-1,1950-01-02,1\nBea-2,1951-01-02,1\n")
+    context, jvm = spark.sparkContext, cast("Any", spark._jvm)
+    scala = context._jsc.sc()
+    log = jvm.org.apache.spark.scheduler.EventLoggingListener(
+        "keys", jvm.scala.Option.empty(), jvm.java.net.URI(tmp_path.as_uri()),
+        scala.conf().clone().set("spark.eventLog.compress", "false").set("spark.eventLog.rolling.enabled", "false"),
+    )  # fmt: skip
+    log.start()
+    scala.addSparkListener(log)
+    try:
+        site = _site(tmp_path)
+        extracts = find_extracts(_fail, site, ADAPTER)
+        with ingested_tables(spark, site, ADAPTER, extracts, "2020-06-30", key) as done:
+            assert {row.person_id for row in done.conformed["people"].collect()} == {
+                pseudonym_of("Ada-1", key), pseudonym_of("Bea-2", key)
+            }  # fmt: skip
+        scala.listenerBus().waitUntilEmpty()
+    finally:
+        scala.removeSparkListener(log)
+        log.stop()
+    (file,) = (path for path in tmp_path.rglob("*") if path.name == "keys")
+    told = file.read_text()
+    assert "SparkListenerSQLExecutionStart" in told
+    assert "people.csv" in told
+    block = key.ljust(64, b"\0")
+    secret = hmac.new(key, b"hashes", hashlib.sha256).digest()
+    forms = (key, bytes(byte ^ 0x36 for byte in block), bytes(byte ^ 0x5C for byte in block), secret)
+    for form in forms:
+        numbers = ", ".join(str(byte if byte < 128 else byte - 256) for byte in form[:12])
+        for written in (form[:12].decode("latin-1"), form[:12].hex(), base64.b64encode(form[:12]).decode(), numbers):
+            assert written.lower() not in told.lower()
+    for cell in ("Ada-1", "Bea-2", "1950-01-02"):
+        assert cell not in told
 
 
 def test_a_missing_or_short_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

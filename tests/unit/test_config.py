@@ -125,6 +125,20 @@ def test_a_national_code_may_change_its_meaning() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "code", "written_wrong"),
+    [("atc", "L01XC03", "LO1XC03"), ("atc", "L01XC03", "l01xc03"), ("atc", "L01XC03", "L01XC3"),
+     ("sks", "BOHJ13", "bohj13"), ("names", "t-dm1", "T-DM1"), ("rxnorm", "224905", "2249O5")],
+)  # fmt: skip
+def test_a_code_that_could_match_nothing_is_refused(kind: str, code: str, written_wrong: str) -> None:
+    def listed(code: str) -> dict[str, Any]:
+        return {"substances": {"alpha": {"class": "chemotherapy", kind: [code]}}}
+
+    assert getattr(Drugs.model_validate(listed(code)).substances["alpha"], kind) == (code,)
+    with pytest.raises(ValidationError, match="pattern"):
+        Drugs.model_validate(listed(written_wrong))
+
+
 def test_a_product_names_known_substances() -> None:
     product = {"substances": ["alpha", "gamma"]}
     with pytest.raises(ValidationError, match="products.both names the unknown substance gamma"):

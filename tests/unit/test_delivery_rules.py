@@ -60,3 +60,31 @@ def test_a_column_that_was_filled_before(
     judged = judge_delivery(_counts(100, now, {}), _counts(100, before, {}), {"cancer": absent})
     assert judged["raw table cancer"][1].outcome.passed is passes
     assert judged["raw table cancer"][1].broken_by == (() if passes else ("death",))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "passes"),
+    [
+        ((90, 10), (49, 51), False),
+        ((90, 10), (50, 50), True),
+        ((10, 10), (0, 20), False),
+        ((10, 9), (0, 20), True),  # too few to know
+        ((90, 10), (0, 19), True),
+        ((10, 90), (0, 100), True),  # such as a register of findings of which few are looked for
+        (None, (0, 100), True),
+    ],
+)
+def test_a_column_that_held_known_codes_before(
+    before: tuple[int, int] | None, now: tuple[int, int], passes: bool
+) -> None:
+    def counts(of: tuple[int, int] | None) -> dict[str, pd.DataFrame]:
+        told = _counts(100, {}, {})
+        known, others = of or (0, 0)
+        rows = [("cancer", "stage", "(empty)", 100 - known - others), ("cancer", "stage", "1", known - known // 3),
+                ("cancer", "stage", "2", known // 3), ("cancer", "stage", "(other)", others)]  # fmt: skip
+        profile = pd.DataFrame(rows if of else [], columns=told["profile"].columns)
+        return {**told, "profile": pd.concat([told["profile"], profile])}
+
+    outcome = judge_delivery(counts(now), counts(before), {})["raw table cancer"][2]
+    assert outcome.outcome.passed is passes
+    assert (outcome.broken_by, outcome.outcome.violations) == ((), 0) if passes else (("stage",), now[1])

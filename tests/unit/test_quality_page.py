@@ -27,7 +27,8 @@ def _profile(empty: int, known: int) -> pd.DataFrame:
 
 def _tables(rows: int = 1_000, empty: int = 10) -> dict[str, pd.DataFrame]:
     unknown = [("cancer", "S_basis", "33", 12), ("cancer", "S_basis", "44", FEWEST_ROWS - 1),
-               ("cancer", "S_basis", "Kari Nordmann", 500)]  # fmt: skip
+               ("cancer", "S_basis", "Kari Nordmann", 500), ("cancer", "S_basis", "0101501234", 500),
+               ("cancer", "S_basis", "36769180", 500)]  # fmt: skip
     return {
         "ledger": _ledger(rows),
         "profile": _profile(empty, 200),
@@ -65,8 +66,10 @@ def test_only_what_looks_like_a_code_and_is_not_rare_is_shown() -> None:
     page = _page()
     assert ">33<" in page
     assert ">44<" not in page
+    assert ">36769180<" in page
     assert "Nordmann" not in page
-    assert "2 others, rare or no codes" in page
+    assert "0101501234" not in page, "a number of that length may be somebody's"
+    assert "3 others, rare or no codes" in page
     assert "extra" not in page, "names of unknown columns may be anything"
 
 
