@@ -1,7 +1,8 @@
 """Norway: cancer registry, hospital file (NPR), prescriptions, H-prescriptions, causes of death, life table.
 
 What a delivery may name differently stands in the site file: column names under `inputs.<table>.columns`, codes under
-`adapter` (regions, receptors, basis, accepted_nprid_reg).
+`adapter` (sexes, sexes_in_words, statuses, regions, metastases, basis, receptors, recurrences, routes,
+accepted_nprid_reg).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from jobs.sources.parse import (
     joined_reasons,
     missing,
     no_code,
+    not_after_delivery,
     number,
     reason,
     row_pseudonym,
@@ -43,18 +45,27 @@ from schemas import TABLES
 if TYPE_CHECKING:
     from jobs.config import Site
 
-SEX = {"1": "male", "2": "female", "M": "male", "K": "female"}
-SEX_IN_WORDS = {"Mann": "male", "Kvinne": "female"}
-STATUS = {"B": "alive", "D": "dead", "U": "emigrated", ".": "lost"}
-# METASTASE, and the digits of older years: 1 2 regional nodes, 3 5 6 8 local growth, 4 an organ outside.
-STAGE = {
-    "0": "localised", "A": "regional", "B": "distant", "C": "distant", "D": "localised", "9": "", "7": "",
-    "1": "regional", "2": "regional", "3": "localised", "4": "distant", "5": "localised", "6": "localised",
-    "8": "localised",
-}  # fmt: skip
-RECURRENCE = {"L": "local", "R": "regional", "F": "distant"}
-ROUTE = {"WBOC05": "iv", "WBOC10": "im", "WBOC15": "sc", "WBOC20": "oral", "WBOC39": "unspecified"}
+
+def _either_case(codes: Mapping[str, str]) -> dict[str, str]:
+    """The codes as they are, in lower and in upper case."""
+    return {same: meaning for code, meaning in codes.items() for same in (code, code.lower(), code.upper())}
+
+
 # Codes that differ between deliveries; a site file replaces them under `adapter`.
+SEX = _either_case({"1": "male", "2": "female", "M": "male", "K": "female"})
+SEX_IN_WORDS = _either_case({"Mann": "male", "Kvinne": "female"})
+STATUS = _either_case({"B": "alive", "D": "dead", "U": "emigrated", ".": "lost"})
+# METASTASE, and the digits of older years: 1 2 regional nodes, 3 5 6 8 local growth, 4 an organ outside. D is direct
+# growth; C, a spread to an unknown site, may be regional or distant.
+STAGE = _either_case(
+    {
+        "0": "localised", "A": "regional", "B": "distant", "C": "", "D": "localised", "9": "", "7": "",
+        "1": "regional", "2": "regional", "3": "localised", "4": "distant", "5": "localised", "6": "localised",
+        "8": "localised",
+    }
+)  # fmt: skip
+RECURRENCE = _either_case({"L": "local", "R": "regional", "F": "distant"})
+ROUTE = {"WBOC05": "iv", "WBOC10": "im", "WBOC15": "sc", "WBOC20": "oral", "WBOC39": "unspecified"}
 BASIS = {"10": "clinical", "20": "cytology", "70": "histology", "72": "histology", "80": "autopsy",
          "90": "death_certificate"}  # fmt: skip
 RECEPTOR = {"1": "positive", "0": "negative", "2": "equivocal", "9": ""}
@@ -62,9 +73,14 @@ REGION = {"1": "south_east", "2": "west", "3": "central", "4": "north"}
 ATC, NATIONAL = r"^[A-Z]\d{2}[A-Z]{2}\d{2}$", r"^\d[A-Z]{2}\d{2}$"
 
 
+def _day(name: str) -> Column:
+    """A compact date; one that is inexact is not set after the delivery."""
+    return not_after_delivery(compact_date(name), compact_precision(name))
+
+
 def _death(name: str) -> Column:
     """A date of death; one known to the month is the month's last day."""
-    return F.when(compact_precision(name) == "month", F.last_day(compact_date(name))).otherwise(compact_date(name))
+    return F.when(compact_precision(name) == "month", F.last_day(compact_date(name))).otherwise(_day(name))
 
 
 def _topography() -> Column:
@@ -72,38 +88,41 @@ def _topography() -> Column:
 
 
 def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
-    born, diagnosed = compact_date("P_fodselsdato"), compact_date("S_diagnosedato")
+    sexes, statuses = site_codes(site, "sexes", SEX), site_codes(site, "statuses", STATUS)
+    born, diagnosed, since = _day("P_fodselsdato"), _day("S_diagnosedato"), _day("P_statusdato")
     inexact = compact_precision("S_diagnosedato") != "day"
-    since, is_dead = compact_date("P_statusdato"), F.col("P_personstatus") == "D"
+    status = decoded("P_personstatus", statuses)
+    is_dead = status == "dead"
     return frame.withColumns(
         {
-            "sex": decoded("P_kjonn", SEX),
+            "sex": decoded("P_kjonn", sexes),
             "birth_date": born,
             "diagnosis_date": F.when(inexact, F.greatest(diagnosed, born)).otherwise(diagnosed),
             "death_date": F.when(is_dead, _death("P_statusdato")),
             "death_precision": F.when(is_dead, compact_precision("P_statusdato")),
             # Who was lost to follow-up is observed until then, as who emigrated.
-            "emigration_date": F.when(F.col("P_personstatus").isin("U", "."), since),
+            "emigration_date": F.when(status.isin("emigrated", "lost"), since),
             "region": decoded("P_helseregion", site_codes(site, "regions", REGION)),
             "reasons": joined_reasons(
                 missing("P_fodselsdato"), missing("S_diagnosedato"), missing("P_kjonn"), missing("S_topografiIcdo3"),
                 missing("S_tumornr"), impossible("P_fodselsdato", born), impossible("S_diagnosedato", diagnosed),
-                impossible("P_statusdato", since), unknown_code("P_kjonn", SEX),
-                no_code("S_topografiIcdo3", _topography(), ICD10_SHAPE), unknown_code("P_personstatus", STATUS),
+                impossible("P_statusdato", since), unknown_code("P_kjonn", sexes),
+                no_code("S_topografiIcdo3", _topography(), ICD10_SHAPE), unknown_code("P_personstatus", statuses),
+                reason((status != "alive") & F.col("P_statusdato").isNull(), "missing:P_statusdato"),
                 reason(is_dead & (_death("P_statusdato") < born), "death_before_birth"),
             ),
         }
     )  # fmt: skip
 
 
-def _annotate_recurrence(frame: DataFrame, _: Site) -> DataFrame:
-    happened = compact_date("R_dato")
+def _annotate_recurrence(frame: DataFrame, site: Site) -> DataFrame:
+    happened, kinds = _day("R_dato"), site_codes(site, "recurrences", RECURRENCE)
     return frame.withColumns(
         {
             "event_date": happened,
-            "kind": decoded("R_type", RECURRENCE),
+            "kind": decoded("R_type", kinds),
             "reasons": joined_reasons(
-                missing("R_dato"), missing("R_type"), impossible("R_dato", happened), unknown_code("R_type", RECURRENCE)
+                missing("R_dato"), missing("R_type"), impossible("R_dato", happened), unknown_code("R_type", kinds)
             ),
         }
     )
@@ -111,12 +130,13 @@ def _annotate_recurrence(frame: DataFrame, _: Site) -> DataFrame:
 
 def _annotate_hospital(frame: DataFrame, site: Site) -> DataFrame:
     accepted = [str(code) for code in site.adapter.get("accepted_nprid_reg", ["1"])]
+    sexes = site_codes(site, "sexes", SEX)
     dated = with_compact_dates(frame, {"start_date": "inndato", "end_date": "utdato", "birth_date": "fodselsar"})
-    typed = dated.withColumn("sex", decoded("kjonn", SEX))
+    typed = dated.withColumn("sex", decoded("kjonn", sexes))
     start, end, born = F.col("start_date"), F.col("end_date"), F.col("birth_date")
     reasons = joined_reasons(
         impossible("fodselsar", born), missing("inndato"), impossible("inndato", start), impossible("utdato", end),
-        reason(end < start, "end_before_start"), unknown_code("kjonn", SEX),
+        reason(end < start, "end_before_start"), unknown_code("kjonn", sexes),
         reason(F.col("nprid_reg").isNotNull() & ~F.col("nprid_reg").isin(*accepted), "identity_not_certain:nprid_reg"),
     )  # fmt: skip
     return typed.withColumn("reasons", reasons)
@@ -127,8 +147,8 @@ def _annotate_prescription(frame: DataFrame, _: Site) -> DataFrame:
     return _dispensed(typed, "Utlevering_Dato", "ATC", impossible_number("DDD", F.col("amount")))
 
 
-def _annotate_h_prescription(frame: DataFrame, _: Site) -> DataFrame:
-    strange = unknown_code("kjonn", SEX_IN_WORDS)
+def _annotate_h_prescription(frame: DataFrame, site: Site) -> DataFrame:
+    strange = unknown_code("kjonn", site_codes(site, "sexes_in_words", SEX_IN_WORDS))
     return _dispensed(frame, "utleveringsdato", "atc_1", strange).withColumn("amount", F.lit(None).cast("double"))
 
 
@@ -147,14 +167,12 @@ def _dispensed(frame: DataFrame, day: str, code: str, *more: Column) -> DataFram
 
 def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:
     died = _death("doddato")
-    # Of a date known to the month only its first day is sure not to lie after the delivery.
-    earliest = F.when(compact_precision("doddato") == "month", F.trunc(died, "month")).otherwise(died)
     return frame.withColumns(
         {
             "death_date": died,
             "death_precision": compact_precision("doddato"),
             "reasons": joined_reasons(
-                missing("doddato"), impossible("doddato", earliest),
+                missing("doddato"), impossible("doddato", _day("doddato")),
                 reason(F.year(died) < F.col("fodselsar").try_cast("int"), "death_before_birth"),
             ),
         }
@@ -184,7 +202,7 @@ def _tumour(cancer: DataFrame, site: Site) -> DataFrame:
         compact_precision("S_diagnosedato").alias("diagnosis_date_precision"),
         icd10_of(_topography(), morphology).alias("icd10"),
         F.when(morphology.rlike(r"^\d{4}/\d$"), morphology).alias("morphology"),
-        decoded("S_met", STAGE).alias("stage"),
+        decoded("S_met", site_codes(site, "metastases", STAGE)).alias("stage"),
         decoded("S_er", receptors).alias("er"),
         decoded("S_pr", receptors).alias("pr"),
         decoded("S_her2", receptors).alias("her2"),
@@ -218,10 +236,11 @@ def _hospital_diagnosis(hospital: DataFrame) -> DataFrame:
     return diagnoses.select(*TABLES["hospital_diagnosis"].column_names)
 
 
-def _hospital_drug(hospital: DataFrame) -> DataFrame:
+def _hospital_drug(hospital: DataFrame, site: Site) -> DataFrame:
     """One row per drug code on a contact; the other procedure codes of the contact give the route."""
     procedures = [c for c in hospital.columns if c.startswith(("ncmp_", "cyto_", "ncsp_"))]
-    routes = F.coalesce(*[decoded(column, ROUTE) for column in procedures], F.lit("unspecified"))
+    ways = _either_case(site_codes(site, "routes", ROUTE))
+    routes = F.coalesce(*[decoded(column, ways) for column in procedures], F.lit("unspecified"))
     cell, size = F.col("cell"), F.octet_length(F.col("cell"))  # most other codes are told by their length
     system = F.when((size == 7) & cell.rlike(ATC), "atc").when((size == 5) & cell.rlike(NATIONAL), "national")
     drugs = (
@@ -257,7 +276,7 @@ def _conform(accepted: Mapping[str, DataFrame], site: Site) -> dict[str, DataFra
         "recurrence": _recurrence(accepted["recurrence"]),
         "dispensing": _dispensing(accepted),
         "hospital_diagnosis": _hospital_diagnosis(accepted["hospital"]),
-        "hospital_drug": _hospital_drug(accepted["hospital"]),
+        "hospital_drug": _hospital_drug(accepted["hospital"], site),
         **conform_life_table(accepted, site),
     }
 
@@ -280,8 +299,10 @@ ADAPTER = Adapter(
             unique=("person_id", "S_tumornr"),
             id_parts=("S_tumornr",),
             options=TEXT,
-            code_columns={"S_met": frozenset(STAGE)},
             site_codes={
+                "P_kjonn": ("sexes", frozenset(SEX)),
+                "P_personstatus": ("statuses", frozenset(STATUS)),
+                "S_met": ("metastases", frozenset(STAGE)),
                 "S_basis": ("basis", frozenset(BASIS)),
                 "P_helseregion": ("regions", frozenset(REGION)),
                 **{column: ("receptors", frozenset(RECEPTOR)) for column in ("S_er", "S_pr", "S_her2")},
@@ -295,6 +316,7 @@ ADAPTER = Adapter(
             unique=("person_id", "S_tumornr", "event_date", "kind"),
             id_parts=("S_tumornr",),
             options=TEXT,
+            site_codes={"R_type": ("recurrences", frozenset(RECURRENCE))},
         ),
         RawTable(
             name="hospital",
@@ -322,6 +344,7 @@ ADAPTER = Adapter(
             kept=(),
             required=False,
             options=TEXT,
+            site_codes={"kjonn": ("sexes_in_words", frozenset(SEX_IN_WORDS))},
         ),
         RawTable(
             name="deaths",

@@ -52,6 +52,14 @@ def compact_precision(name: str) -> Column:
     return F.when(size == 8, "day").when(size == 6, "month").when(size == 4, "year")
 
 
+def not_after_delivery(day: Column, known_to: Column) -> Column:
+    """The day of a date known to the day, the month or the year; that of an inexact one is the delivery's where it
+    would lie after it, unless the whole month or year does."""
+    delivery = F.to_date("delivery")
+    first = F.when(known_to == "month", F.trunc(day, "month")).when(known_to == "year", F.trunc(day, "year"))
+    return F.when(first <= delivery, F.least(day, delivery)).otherwise(day)
+
+
 def partial_date(name: str) -> Column:
     """YYYY, YYYYMM or YYYYMMDD, with or without dashes, where 00 or 99 stands for an unknown month or day: what is
     known to the month as the 15th, to the year as 1 July; NULL for anything else."""
