@@ -21,8 +21,7 @@ from schemas.contract import LINEAGE
 SUPERSEDED = "superseded_"
 SETTLED = ("tumour", "recurrence", "dispensing", "hospital_diagnosis", "hospital_drug", "biomarker")
 # Part of a statement, so that the files of other periods need not be read.
-DAYS = {"dispensing": "dispensed_date", "hospital_drug": "start_date", "biomarker": "sample_date",
-        "recurrence": "event_date"}  # fmt: skip
+DAYS = {"dispensing": "dispensed_date", "hospital_drug": "start_date", "biomarker": "sample_date"}
 LINEAGE_NAMES = tuple(column.name for column in LINEAGE)
 HERE = "__here"  # whether an earlier row stands in the table itself; NULL: a row of this delivery
 
@@ -40,9 +39,18 @@ def day_of(table: str, contacts_keep_day: bool) -> str | None:
     return "start_date" if table == "hospital_diagnosis" and contacts_keep_day else DAYS.get(table)
 
 
+def _said(table: Table, name: str) -> Column:
+    """A column of a statement; of a date only what is known, for the day that stands for it may be the delivery's."""
+    known_to = f"{name}_precision"
+    if known_to not in table.key:
+        return F.col(name)
+    period = F.when(F.col(known_to) == "month", F.trunc(name, "month"))
+    return period.when(F.col(known_to) == "year", F.trunc(name, "year")).otherwise(F.col(name))
+
+
 def _statement(table: Table) -> list[Column]:
     """96 bits of hash: joined and grouped by, where NULL equals NULL."""
-    columns = [F.coalesce(F.col(name).cast("string"), F.lit("\u0000")) for name in statement_of(table)]
+    columns = [F.coalesce(_said(table, name).cast("string"), F.lit("\u0000")) for name in statement_of(table)]
     return [F.xxhash64(*columns).alias("__statement"), F.hash(*columns).alias("__statement_2")]
 
 

@@ -55,7 +55,7 @@ recurrence = Table(
     name="recurrence",
     layer="conformed",
     grain="one row per event",
-    key=("person_id", "tumour_id", "event_date", "kind"),
+    key=("person_id", "tumour_id", "event_date", "event_date_precision", "kind"),
     columns=(
         PERSON_ID,
         Column("tumour_id", "string", "the tumour that recurred; NULL: not named", identifies=True),

@@ -27,7 +27,6 @@ from jobs.store import CONFORMED_SCHEMA, Store
 from schemas import TABLES, Table
 
 KEY = "k" * 40
-SUPERSEDED_DIAGNOSIS = f"{SUPERSEDED}hospital_diagnosis"
 DAYS = ("2020-06-30", "2021-06-30", "2022-06-30")
 COLUMNS = {
     "person": ("person_id", "sex", "birth_date", "death_date", "region"),
@@ -330,32 +329,73 @@ def test_contacts_keep_their_day_where_they_are_said_to(
     assert all(len(days) == 1 for days in found.values()) == keeps == adapter.contacts_keep_day
 
 
+class _Settled:
+    """One table to which deliveries are added."""
+
+    def __init__(self, spark: SparkSession, folder: Path, name: str) -> None:
+        self.store, self.name = Store(spark, str(folder)), name
+
+    def rows(self, *cells: tuple[Any, ...]) -> DataFrame:
+        """With days as text; lineage is added."""
+        names = TABLES[self.name].column_names
+        found = [
+            tuple(datetime.date.fromisoformat(cell) if name.endswith("_date") and cell else cell
+                  for name, cell in zip(names, (*row[:-1], "f", 1, row[-1]), strict=True))
+            for row in cells
+        ]  # fmt: skip
+        return self.store.spark.createDataFrame(found, TABLES[self.name].struct())
+
+    def add(self, new: DataFrame, delivery: str, is_new: bool = True) -> None:
+        newest = {name: self.store.newest(CONFORMED_SCHEMA, name) for name in (self.name, SUPERSEDED + self.name)}
+        versions = {name: one.version for name, one in newest.items() if one is not None}
+        if self.name in versions:
+            settle(self.store, self.name, new, delivery, versions, {}, is_new, day_of(self.name, False))
+        else:
+            self.store.overwrite(CONFORMED_SCHEMA, self.name, new, {})
+
+    def stand(self, *columns: str) -> list[tuple[str, ...]]:
+        newest = self.store.existing(CONFORMED_SCHEMA, self.name)
+        told = self.store.read(CONFORMED_SCHEMA, self.name, newest.version)
+        key = TABLES[self.name].key
+        assert told.select(*key).distinct().count() == told.count()
+        return sorted(tuple(map(str, row)) for row in told.select(*columns, "delivery").collect())
+
+
 @pytest.mark.parametrize("day", ["2019-06-15", "2020-06-15"])
 def test_a_diagnosis_on_another_day_is_the_later_deliverys(spark: SparkSession, tmp_path: Path, day: str) -> None:
     """Its contact is the same, so it is one statement, and comes back if the later delivery no longer holds it."""
-    store, schema = Store(spark, str(tmp_path)), TABLES["hospital_diagnosis"].struct()
+    table = _Settled(spark, tmp_path, "hospital_diagnosis")
 
     def rows(delivery: str, *given: tuple[str, str]) -> DataFrame:
-        values = [("p" * 32, contact * 32, datetime.date.fromisoformat(start), None, "C509", "main", "f", 1, delivery)
-                  for contact, start in given]  # fmt: skip
-        return spark.createDataFrame(values, schema)
+        return table.rows(*(("p", contact, start, None, "C509", "main", delivery) for contact, start in given))
 
-    def add(new: DataFrame, delivery: str, is_new: bool) -> None:
-        newest = {name: store.newest(CONFORMED_SCHEMA, name) for name in ("hospital_diagnosis", SUPERSEDED_DIAGNOSIS)}
-        versions = {name: one.version for name, one in newest.items() if one is not None}
-        settle(store, "hospital_diagnosis", new, delivery, versions, {}, is_new, day_of("hospital_diagnosis", False))
+    table.add(rows(DAYS[0], ("c", "2019-06-10"), ("d", "2019-06-10")), DAYS[0])
+    table.add(rows(DAYS[1], ("c", day), ("e", day)), DAYS[1])
+    d, e = ("d", "2019-06-10", DAYS[0]), ("e", day, DAYS[1])
+    assert table.stand("contact_id", "start_date") == [("c", day, DAYS[1]), d, e]
+    table.add(rows(DAYS[1], ("e", day)), DAYS[1], is_new=False)
+    assert table.stand("contact_id", "start_date") == [("c", "2019-06-10", DAYS[0]), d, e]
 
-    def stand() -> list[tuple[str, str, str]]:
-        newest = store.existing(CONFORMED_SCHEMA, "hospital_diagnosis")
-        told = store.read(CONFORMED_SCHEMA, "hospital_diagnosis", newest.version).collect()
-        return sorted((row.contact_id[0], row.start_date.isoformat(), row.delivery) for row in told)
 
-    earlier = rows(DAYS[0], ("c", "2019-06-10"), ("d", "2019-06-10"))
-    store.overwrite(CONFORMED_SCHEMA, "hospital_diagnosis", earlier, {})
-    add(rows(DAYS[1], ("c", day), ("e", day)), DAYS[1], is_new=True)
-    assert stand() == [("c", day, DAYS[1]), ("d", "2019-06-10", DAYS[0]), ("e", day, DAYS[1])]
-    add(rows(DAYS[1], ("e", day)), DAYS[1], is_new=False)
-    assert stand() == [("c", "2019-06-10", DAYS[0]), ("d", "2019-06-10", DAYS[0]), ("e", day, DAYS[1])]
+def test_a_recurrence_known_to_the_month_is_one_in_both_deliveries(spark: SparkSession, tmp_path: Path) -> None:
+    """Not set after its delivery, it has another day in the next one; an exact one is another statement."""
+    table = _Settled(spark, tmp_path, "recurrence")
+
+    def rows(delivery: str, *given: tuple[str, str, str]) -> DataFrame:
+        return table.rows(*((who, None, day, known_to, "distant", delivery) for who, day, known_to in given))
+
+    table.add(rows(DAYS[0], ("m", "2019-06-10", "month"), ("y", "2019-03-31", "year"), ("d", "2019-06-10", "day"),
+                   ("o", "2019-05-15", "month")), DAYS[0])  # fmt: skip
+    table.add(rows(DAYS[1], ("m", "2019-06-15", "month"), ("y", "2019-07-01", "year"), ("d", "2019-06-11", "day"),
+                   ("o", "2019-06-15", "month"), ("n", "2019-06-15", "month")), DAYS[1])  # fmt: skip
+    assert table.stand("person_id", "event_date") == [
+        ("d", "2019-06-10", DAYS[0]), ("d", "2019-06-11", DAYS[1]), ("m", "2019-06-15", DAYS[1]),
+        ("n", "2019-06-15", DAYS[1]), ("o", "2019-05-15", DAYS[0]), ("o", "2019-06-15", DAYS[1]),
+        ("y", "2019-07-01", DAYS[1]),
+    ]  # fmt: skip
+    table.add(rows(DAYS[2], ("m", "2019-06-15", "day"), ("m", "2019-06-15", "month")), DAYS[2])
+    of_m = [row for row in table.stand("person_id", "event_date", "event_date_precision") if row[0] == "m"]
+    assert of_m == [("m", "2019-06-15", "day", DAYS[2]), ("m", "2019-06-15", "month", DAYS[2])]
 
 
 def test_a_delivery_that_fails_its_gate_leaves_nothing(
