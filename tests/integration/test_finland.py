@@ -32,6 +32,13 @@ PRODUCTS = {  # as written -> the name that is looked up, and what it means
     "Trazimera 420": ("trazimera", {"trastuzumab"}),
     "Zercepac (150 mg)": ("zercepac", {"trastuzumab"}),
     "Phesgo 1 200 mg/600 mg": ("phesgo", {"pertuzumab", "trastuzumab"}),
+    **{f"{brand} 150 mg": (brand.lower(), {"trastuzumab"}) for brand in ("Herzuma", "Ontruzant", "Kanjinti", "Ogivri")},
+    "Perjeta 420 mg/14 ml": ("perjeta", {"pertuzumab"}),
+    "Enhertu 100mg": ("enhertu", {"trastuzumab_deruxtecan"}),
+    "T-DXd 100 mg": ("t-dxd", {"trastuzumab_deruxtecan"}),
+    "Tyverb 250 mg tabl": ("tyverb", {"lapatinib"}),
+    "Nerlynx tabl": ("nerlynx", {"neratinib"}),
+    "TUKYSA 150 mg": ("tukysa", {"tucatinib"}),
     "Interferon alfa 2b 3 milj. IU": ("interferon alfa 2b", set()),
     "50 mg/ml": ("50 mg/ml", set()),
 }
