@@ -2,12 +2,13 @@
 files of deaths, test results of pathology, life table.
 
 What a delivery may name differently stands in the site file: column names under `inputs.<table>.columns`, codes under
-`adapter` (regions, stages, basis, statuses, recurrences, sample_sites, markers, methods, results, routes,
+`adapter` (sexes, regions, stages, basis, statuses, recurrences, sample_sites, markers, methods, results, routes,
 product_words).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -44,8 +45,8 @@ from schemas import TABLES
 if TYPE_CHECKING:
     from jobs.config import Site
 
-SEX = {"1": "male", "2": "female"}
 # Codes that differ between deliveries; a site file replaces them under `adapter`.
+SEX = {"1": "male", "2": "female"}
 STAGE = {"0": "", "1": "localised", "2": "regional", "3": "distant", "4": "", "9": ""}
 BASIS = {"1": "clinical", "2": "clinical", "3": "cytology", "4": "histology", "5": "autopsy", "6": "death_certificate",
          "9": ""}  # fmt: skip
@@ -58,14 +59,25 @@ RESULT = {"0": "0", "1+": "1+", "2+": "2+", "3+": "3+", "POS": "positive", "NEG"
           "EI AMP": "not_amplified"}  # fmt: skip
 ROUTE = {"IV": "iv", "SC": "sc", "IM": "im", "PO": "oral"}
 REGION: dict[str, str] = {}
-# What follows the name of a product: its form.
+# What follows the name of a product: its form or its route.
 PRODUCT_WORDS = ("inf", "inj", "infuusio", "injektio", "kuiva-aine", "konsentraatti", "liuos", "tabl", "tabletti",
-                 "kaps", "kapseli", "ruisku")  # fmt: skip
+                 "kaps", "kapseli", "ruisku", "sc", "s.c.", "iv", "i.v.", "im", "i.m.")  # fmt: skip
+# A strength: a number after a blank (but not as in alfa 2b), or a number with its unit (but not as in T-DM1).
+STRENGTH_NUMBER = r"\d[\d.,]*+"
+UNIT = r"\s*(?:%|(?:mg|g|mikrog|ug|µg|mcg|ml|l|iu|ky|ku|mu|yks|milj|mmol|mbq)(?![\p{L}\d]))"
+AFTER_BLANK = rf"\s+{STRENGTH_NUMBER}(?:{UNIT}|\s*(?:x|kpl)(?!\p{{L}})|(?![\p{{L}}\d])).*"
+STRENGTH = rf"{AFTER_BLANK}|(?<![\d.,]){STRENGTH_NUMBER}{UNIT}.*"
 
 FINNISH_DAY, FINNISH_MONTH = r"^(\d{1,2})\.(\d{1,2})\.(\d{4})$", r"^(\d{1,2})[./](\d{4})$"
 MIDNIGHT = r"[ T]00:00(:00(\.0+)?)?$"
 # The letter O where an ATC code has a digit.
 MISSPELT_ATC = r"^[A-Z][O\d]{2}[A-Z]{2}[O\d]{2}$"
+DIAGNOSES = ("PDGO", "pdgo", "sdg")  # prefixes of columns
+# A cell of the care register with a code, a second one (I79.2 in E10.5+I79.2*), and the ATC code of an adverse effect.
+CODE, BETWEEN = r"[A-Z]\d{2}(?:\.?[0-9A-Z]{1,3})?", r"\W*[^\w.]\W*"
+SEVERAL = rf"(?i)^\W*({CODE})(?:{BETWEEN}({CODE}))?(?:{BETWEEN}[A-Z]\d{{2}}[A-Z]{{2}}\d{{2}})?\W*$"
+LONGEST = 6  # letters and digits of one code
+SECOND = "__second"
 
 
 def _with_dates(frame: DataFrame, *names: str) -> DataFrame:
@@ -105,7 +117,14 @@ def _not_after_delivery(name: str) -> Column:
 
 def _whole(name: str) -> Column:
     """A code that was written as a number with decimals, without them."""
-    return F.regexp_replace(name, r"[,.]0+$", "")
+    return F.when(F.col(name).rlike(r"^\d+[,.]0+$"), F.regexp_extract(name, r"^\d+", 0)).otherwise(F.col(name))
+
+
+def _with_whole(frame: DataFrame, lists: Mapping[str, Mapping[str, str]]) -> DataFrame:
+    """The frame with the codes of these columns without decimals, unless the column's list has them so."""
+    return frame.withColumns(
+        {name: F.when(F.col(name).isin(*known), F.col(name)).otherwise(_whole(name)) for name, known in lists.items()}
+    )
 
 
 def _atc(name: str) -> Column:
@@ -123,17 +142,18 @@ def _letters_and_digits(text: Column) -> Column:
 
 
 def _annotate_population(frame: DataFrame, site: Site) -> DataFrame:
+    sexes = site_codes(site, "sexes", SEX)
     dated = _with_dates(frame, "SYNTYMAPV", "MAASTAMUUTTOPV")
     return dated.withColumns(
         {
-            "sex": decoded("SUKUPUOLI", SEX),
+            "sex": decoded("SUKUPUOLI", sexes),
             "birth_date": _day("SYNTYMAPV"),
             "birth_date_precision": _precision("SYNTYMAPV"),
             "emigration_date": _not_after_delivery("MAASTAMUUTTOPV"),
             "region": decoded("ALUE", site_codes(site, "regions", REGION)),
             "reasons": joined_reasons(
                 missing("SYNTYMAPV"), missing("SUKUPUOLI"), impossible("SYNTYMAPV", _day("SYNTYMAPV")),
-                impossible("MAASTAMUUTTOPV", _not_after_delivery("MAASTAMUUTTOPV")), unknown_code("SUKUPUOLI", SEX),
+                impossible("MAASTAMUUTTOPV", _not_after_delivery("MAASTAMUUTTOPV")), unknown_code("SUKUPUOLI", sexes),
                 reason(_day("MAASTAMUUTTOPV") < _day("SYNTYMAPV"), "emigration_before_birth"),
             ),
         }
@@ -141,8 +161,11 @@ def _annotate_population(frame: DataFrame, site: Site) -> DataFrame:
 
 
 def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
-    dated = _with_dates(frame, "dg_date", "ex_date")
-    status = decoded("status_close", site_codes(site, "statuses", STATUS))
+    stages, basis = site_codes(site, "stages", STAGE), site_codes(site, "basis", BASIS)
+    statuses = site_codes(site, "statuses", STATUS)
+    whole = _with_whole(frame, {"stage": stages, "basis": basis, "status_close": statuses})
+    dated = _with_dates(whole, "dg_date", "ex_date")
+    status = decoded("status_close", statuses)
     closed = _not_after_delivery("ex_date")
     return dated.withColumns(
         {
@@ -154,7 +177,8 @@ def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
             "reasons": joined_reasons(
                 missing("tumour_no"), missing("dg_date"), missing("topo"),
                 impossible("dg_date", _not_after_delivery("dg_date")), impossible("ex_date", closed),
-                no_code("topo", _letters_and_digits(_whole("topo")), ICD10_SHAPE),
+                no_code("topo", _letters_and_digits(F.col("topo")), ICD10_SHAPE),
+                reason(status.isin("dead", "emigrated", "lost") & F.col("ex_date").isNull(), "missing:ex_date"),
                 reason(closed < _day("dg_date"), "end_before_start"),
             ),
         }
@@ -191,11 +215,18 @@ def _annotate_care(frame: DataFrame, _: Site) -> DataFrame:
     return typed.withColumn("reasons", reasons)
 
 
+def _product_name(name: str, site: Site) -> Column:
+    """A product in lower case up to its strength or its form; all of a cell that begins with one."""
+    words = [re.escape(str(word).lower()) for word in site.adapter.get("product_words", PRODUCT_WORDS)]
+    forms = [rf"\s+(?:{'|'.join(words)})(?!\p{{L}}).*"] if words else []
+    rest = f"(?:{'|'.join([*forms, STRENGTH])})$"
+    product = F.lower(F.trim(F.col(name)))
+    named = F.regexp_replace(F.regexp_replace(product, rest, ""), r"[\s,;:(-]+$", "")
+    return F.coalesce(F.nullif(named, F.lit("")), F.nullif(product, F.lit("")))
+
+
 def _annotate_hospital_drugs(frame: DataFrame, site: Site) -> DataFrame:
-    words = [str(word) for word in site.adapter.get("product_words", PRODUCT_WORDS)]
-    # The name ends where its strength or its form begins.
-    form = r"(?:\s+(?:" + "|".join(words) + r")\b.*|\s*\d.*)$"
-    name = F.nullif(F.trim(F.regexp_replace(F.lower("VALMISTE"), form, "")), F.lit(""))
+    name = _product_name("VALMISTE", site)
     code = _atc("ATC")
     dated = _with_dates(frame, "ALOITUSPV", "LOPETUSPV")
     start, end = _day("ALOITUSPV"), _day("LOPETUSPV")
@@ -276,7 +307,7 @@ def _tumour(cancer: DataFrame, site: Site) -> DataFrame:
     return cancer.withColumns(
         {
             "tumour_id": F.col("tumour_no"),
-            "icd10": icd10_of(_letters_and_digits(_whole("topo")), morphology),
+            "icd10": icd10_of(_letters_and_digits(F.col("topo")), morphology),
             "morphology": morphology,
             "stage": decoded("stage", site_codes(site, "stages", STAGE)),
             "basis": decoded("basis", site_codes(site, "basis", BASIS)),
@@ -285,14 +316,27 @@ def _tumour(cancer: DataFrame, site: Site) -> DataFrame:
     ).select(*TABLES["tumour"].column_names)
 
 
-def _hospital_diagnosis(care: DataFrame) -> DataFrame:
+def _diagnoses(care: DataFrame) -> DataFrame:
+    """One row per code and position on a contact, also of what is no ICD-10; of a cell with two codes the second is a
+    secondary diagnosis."""
+
     def position(column: str) -> Column:
         return F.lit("main" if column.upper() == "PDGO" else "secondary")
 
-    diagnoses = unpivoted(care, ("PDGO", "pdgo", "sdg"), _letters_and_digits, position).withColumns(
-        {"icd10": F.col("cell"), "position": F.col("of_column")}
-    )
-    return diagnoses.select(*TABLES["hospital_diagnosis"].column_names)
+    cells = {}
+    for column in care.columns:
+        if column.startswith(DIAGNOSES):
+            cell = F.col(column)
+            is_several = (F.length(cell) > LONGEST) & cell.rlike(SEVERAL)
+            cells[column] = F.when(is_several, F.regexp_extract(cell, SEVERAL, 1)).otherwise(cell)
+            cells[f"{column}{SECOND}"] = F.when(is_several, F.regexp_extract(cell, SEVERAL, 2))
+    return unpivoted(care.withColumns(cells), DIAGNOSES, _letters_and_digits, position)
+
+
+def _hospital_diagnosis(care: DataFrame) -> DataFrame:
+    codes = _diagnoses(care).where(F.col("cell").rlike(ICD10_SHAPE))
+    named = codes.withColumns({"icd10": F.col("cell"), "position": F.col("of_column")})
+    return named.select(*TABLES["hospital_diagnosis"].column_names)
 
 
 def _hospital_drug(given: DataFrame, site: Site) -> DataFrame:
@@ -307,14 +351,16 @@ def _dispensing(purchases: DataFrame) -> DataFrame:
     ).select(*TABLES["dispensing"].column_names)
 
 
-def _mended_codes(accepted: Mapping[str, DataFrame]) -> DataFrame:
-    """ATC codes in which a letter O was read as a zero, with counts."""
+def _strange_codes(accepted: Mapping[str, DataFrame]) -> DataFrame:
+    """ATC codes in which a letter O was read as a zero, and diagnoses that are no ICD-10, with counts."""
     is_mended = F.upper(F.regexp_replace("ATC", r"\s", "")) != _atc("ATC")
     parts = [
         counted_codes(accepted[name].where(is_mended), name, "ATC with O for 0", F.col("ATC"))
         for name in ("purchases", "hospital_drugs")
         if name in accepted
     ]
+    strange = _diagnoses(accepted["care"]).where(~F.col("cell").rlike(ICD10_SHAPE))
+    parts.append(counted_codes(strange, "care", "PDGO, SDG", F.col("cell")))
     return reduce(DataFrame.unionByName, parts)
 
 
@@ -324,7 +370,7 @@ def _conform(accepted: Mapping[str, DataFrame], site: Site) -> dict[str, DataFra
         "tumour": _tumour(accepted["cancer"], site),
         "dispensing": _dispensing(accepted["purchases"]),
         "hospital_diagnosis": _hospital_diagnosis(accepted["care"].withColumn("contact_id", row_pseudonym())),
-        "unknown_codes": _mended_codes(accepted),
+        "unknown_codes": _strange_codes(accepted),
         **conform_life_table(accepted, site),
     }
     if "recurrence" in accepted:
@@ -352,7 +398,7 @@ ADAPTER = Adapter(
             id_column="HETU",
             unique=("person_id",),
             options=TEXT,
-            site_codes={"ALUE": ("regions", frozenset(REGION))},
+            site_codes={"SUKUPUOLI": ("sexes", frozenset(SEX)), "ALUE": ("regions", frozenset(REGION))},
         ),
         RawTable(
             name="cancer",

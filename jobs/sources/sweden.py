@@ -2,7 +2,7 @@
 given in hospital, prescriptions, causes of death, life table.
 
 What a delivery may name differently stands in the site file: column names under `inputs.<table>.columns`, codes under
-`adapter` (regions, basis, nodes, metastases, recurrences, migrations, sample_sites, her2_ihc, her2_ish, routes,
+`adapter` (sexes, regions, basis, nodes, metastases, recurrences, migrations, sample_sites, her2_ihc, her2_ish, routes,
 procedure_routes, hormone_positive_percent).
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, DataFrame
@@ -45,8 +46,8 @@ from schemas import TABLES
 if TYPE_CHECKING:
     from jobs.config import Site
 
-SEX = {"1": "male", "2": "female"}
 # Codes that differ between deliveries; a site file replaces them under `adapter`.
+SEX = {"1": "male", "2": "female"}
 BASIS = {"1": "clinical", "2": "clinical", "3": "histology", "4": "autopsy", "5": "cytology", "6": "clinical",
          "7": "autopsy", "8": "clinical"}  # fmt: skip
 NODES = {
@@ -136,15 +137,16 @@ def _impossible_number(name: str, least: float | None = None, most: float | None
 
 
 def _annotate_population(frame: DataFrame, site: Site) -> DataFrame:
+    sexes = site_codes(site, "sexes", SEX)
     return _with_dates(frame, "FODELSEMAN").withColumns(
         {
-            "sex": decoded("KON", SEX),
+            "sex": decoded("KON", sexes),
             "birth_date": _day("FODELSEMAN"),
             "birth_date_precision": partial_precision("FODELSEMAN"),
             "region": decoded("LAN", site_codes(site, "regions", REGION)),
             "reasons": joined_reasons(
                 missing("FODELSEMAN"), missing("KON"), impossible("FODELSEMAN", _day("FODELSEMAN")),
-                unknown_code("KON", SEX),
+                unknown_code("KON", sexes),
             ),
         }
     )  # fmt: skip
@@ -219,11 +221,17 @@ def _annotate_patient(frame: DataFrame, _: Site) -> DataFrame:
             "reasons": joined_reasons(
                 missing("INDATUM"), impossible("INDATUM", start), impossible("UTDATUM", end),
                 reason(_last("UTDATUM") < _first("INDATUM"), "end_before_start"),
-                no_code("HDIA", bare_code(F.col("HDIA")), ICD10_SHAPE),
+                # With a drug the row is kept without its diagnosis. Most rows have none, so that a column that was
+                # retyped still stops the run.
+                reason(~has_drug & _is_no_icd10("HDIA"), "unknown_code:HDIA"),
                 reason(has_drug & is_start_inexact, "inexact_date_of_drug:INDATUM"),
             ),
         }
     )  # fmt: skip
+
+
+def _is_no_icd10(name: str) -> Column:
+    return F.coalesce(~bare_code(F.col(name)).rlike(ICD10_SHAPE), F.lit(False))
 
 
 def _procedures(frame: DataFrame) -> Column:
@@ -393,7 +401,8 @@ def _biomarker(samples: DataFrame, births: DataFrame, site: Site) -> DataFrame:
 
 
 def _hospital_diagnosis(patient: DataFrame) -> DataFrame:
-    """One row per diagnosis on a contact; the main one is often repeated as the first of the others."""
+    """One row per diagnosis on a contact, codes of older classifications left out; the main one is often repeated as
+    the first of the others."""
 
     def position(column: str) -> Column:
         return F.lit("main" if column == "HDIA" else "secondary")
@@ -401,11 +410,24 @@ def _hospital_diagnosis(patient: DataFrame) -> DataFrame:
     def code(cell: Column) -> Column:
         return F.nullif(bare_code(cell), F.lit(""))
 
-    diagnoses = unpivoted(patient, ("HDIA", *DIAGNOSES, *CAUSES), code, position)
+    every = unpivoted(patient, ("HDIA", *DIAGNOSES, *CAUSES), code, position)
+    diagnoses = every.where(F.col("cell").rlike(ICD10_SHAPE))
     contact = ("person_id", "contact_id", "start_date", "end_date", "source_file", "source_row", "delivery")
     # main comes before secondary
     once = diagnoses.groupBy(*contact, F.col("cell").alias("icd10")).agg(F.min("of_column").alias("position"))
     return once.select(*TABLES["hospital_diagnosis"].column_names)
+
+
+def _strange_diagnoses(patient: DataFrame) -> DataFrame:
+    """Diagnoses that are no ICD-10, with counts."""
+    columns = [column for column in ("HDIA", *DIAGNOSES, *CAUSES) if column in patient.columns]
+    rows = patient.where(reduce(or_, map(_is_no_icd10, columns))).select(*columns)
+    codes = unpivoted(rows, tuple(columns), lambda cell: cell, F.lit)
+    is_no_icd10 = ~bare_code(F.col("cell")).rlike(ICD10_SHAPE)
+    counted = codes.where(is_no_icd10).groupBy("of_column", "cell").agg(F.count("*").alias("n"))
+    return counted.select(
+        F.lit("patient").alias("raw_table"), F.col("of_column").alias("column"), F.col("cell").alias("code"), "n"
+    )
 
 
 def _hospital_drug(accepted: Mapping[str, DataFrame], site: Site) -> DataFrame:
@@ -448,6 +470,7 @@ def _conform(accepted: Mapping[str, DataFrame], site: Site) -> dict[str, DataFra
         "dispensing": _dispensing(accepted["prescriptions"]),
         "hospital_diagnosis": _hospital_diagnosis(named["patient"]),
         "hospital_drug": _hospital_drug(named, site),
+        "unknown_codes": _strange_diagnoses(accepted["patient"]),
         **conform_life_table(accepted, site),
     }
     if "recurrence" in accepted:
@@ -469,7 +492,7 @@ ADAPTER = Adapter(
             id_column="LopNr",
             unique=("person_id",),
             options=TEXT,
-            site_codes={"LAN": ("regions", frozenset(REGION))},
+            site_codes={"KON": ("sexes", frozenset(SEX)), "LAN": ("regions", frozenset(REGION))},
         ),
         RawTable(
             name="migration",

@@ -25,7 +25,8 @@ from jobs.synthetic.registers import (
 )
 
 NOT_KNOWN = {
-    "days of supply": "purchases say packages, not DDD or days; a package covers the study's default",
+    "days of supply": "purchases say packages, not DDD or days; a package covers the study's default, so that "
+    "covered_until of tablets in larger packages is too early, and their class may be absent from concomitant",
 }
 
 REGIONS = {"south_east": "25", "west": "4", "central": "13", "north": "15"}

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+import pandas as pd
 import pytest
 from pyspark.sql import Row, SparkSession
 
 from jobs.cohort import build_cohort
 from jobs.config import RawInput, Site, conf_folder, load_drugs, load_study
+from jobs.delivery_rules import judge_delivery
 from jobs.errors import ConfigurationError
 from jobs.exposures import build_exposures
 from jobs.extracts import find_extracts
@@ -35,7 +37,7 @@ POPULATION = {
 FILES = {
     "population": [
         "löpnr;KON;FODELSEMAN;LAN",
-        *(f"{name};2;{POPULATION.get(name, '195006;25')}" for name in PEOPLE),
+        *(f"{name};{'K' if name == 'alone' else 2};{POPULATION.get(name, '195006;25')}" for name in PEOPLE),
         "anna;1;195006;25",
     ],
     "migration": [
@@ -82,6 +84,7 @@ FILES = {
         "anna;20150800;;C509;;;;;L01FD01;;",
         "anna;20150801;00000000;174A;;;;;;;",
         "d_stay;20160620;99999999;C509;;;;;;;",
+        "alone;20160102;20160102;174A;174A;I10.9;;;L01FD03;;",
     ],
     "hospital_drugs": [
         "LopNr;ATC;STARTDAT;SLUTDAT;ADMSATT",
@@ -158,7 +161,9 @@ def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     for name, lines in FILES.items():
         encoding = "iso-8859-1" if name in LATIN_1 else "utf-8"
         (folder / f"{name}.csv").write_text("\n".join(lines) + "\n", encoding=encoding)
-    site = _site(str(folder), procedure_routes={"DT016": "iv"})
+    site = _site(
+        str(folder), procedure_routes={"DT016": "iv"}, sexes={"1": "male", "2": "female", "K": "female"}
+    )
     adapter = load_adapter("sweden")
     study, drugs = load_study(STUDY), load_drugs()
     names = {pseudonym_of(name, KEY): name for name in PEOPLE}
@@ -209,12 +214,15 @@ def test_single_bad_rows_are_held_back(delivered: Delivered) -> None:
 
 
 def test_codes_without_a_meaning_are_listed(delivered: Delivered) -> None:
-    assert delivered.unknown == {"LAN 77": 1, "DIGR 9": 1, "TNM_N N7": 1, "HER2_ISH 5": 1, "ADMSATT xx": 1}
+    assert delivered.unknown == {
+        "LAN 77": 1, "DIGR 9": 1, "TNM_N N7": 1, "HER2_ISH 5": 1, "ADMSATT xx": 1, "HDIA 174A": 1, "DIA1 174A": 1,
+    }  # fmt: skip
 
 
 def test_people_by_month_of_birth_and_county(delivered: Delivered) -> None:
-    """An identifier column with letters of its own, in Latin-1; a county without its zero."""
-    people = {name: delivered.of("person", name) for name in ("anna", "born", "year", "young", "wrong", "d_year")}
+    """An identifier column with letters of its own, in Latin-1; a county without its zero; the site's own K."""
+    who = ("anna", "born", "year", "young", "wrong", "d_year", "alone")
+    people = {name: delivered.of("person", name) for name in who}
     known = {
         name: (row[0]["sex"], row[0]["birth_date"], row[0]["birth_date_precision"], row[0]["region"])
         for name, row in people.items()
@@ -226,7 +234,10 @@ def test_people_by_month_of_birth_and_county(delivered: Delivered) -> None:
         "year": ("female", date(1950, 7, 1), "year", "west"),
         "young": ("female", date(2015, 7, 1), "year", "stockholm"),
         "d_year": ("female", date(2015, 11, 15), "month", None),
+        "alone": ("female", date(1950, 6, 15), "month", "north"),
     }
+    population = next(raw for raw in load_adapter("sweden").raw_tables if raw.name == "population")
+    assert population.known_codes(_site("x", sexes={"M": "male", "K": "female"}))["KON"] == {"M", "K"}
 
 
 def test_the_last_move_decides_who_has_left(delivered: Delivered) -> None:
@@ -279,10 +290,11 @@ def test_recurrences_keep_how_exactly_they_are_known(delivered: Delivered) -> No
 
 
 def test_diagnoses_of_a_contact(delivered: Delivered) -> None:
-    """The main diagnosis repeated in DIA1 is one row; ends known to the month; an unknown end is none."""
+    """The main diagnosis repeated in DIA1 is one row; ends known to the month; an unknown end is none; what is no
+    ICD-10 is left out."""
     rows = Counter(
         (row["start_date"], row["end_date"], row["icd10"], row["position"])
-        for name in ("anna", "d_stay")
+        for name in ("anna", "d_stay", "alone")
         for row in delivered.of("hospital_diagnosis", name)
     )
     first = (date(2015, 3, 10), date(2015, 3, 12))
@@ -292,7 +304,27 @@ def test_diagnoses_of_a_contact(delivered: Delivered) -> None:
         (date(2015, 4, 3), date(2015, 4, 3), "C509", "main"),
         (date(2015, 4, 20), date(2015, 4, 20), "I109", "secondary"),
         (date(2016, 6, 20), None, "C509", "main"),
+        (date(2016, 1, 2), date(2016, 1, 2), "I109", "secondary"),
     ])  # fmt: skip
+
+
+def test_diagnoses_of_another_classification_stop_the_run_where_most_are(spark: SparkSession) -> None:
+    """Contacts with drugs are kept, but most have none."""
+    patient = next(raw for raw in load_adapter("sweden").raw_tables if raw.name == "patient")
+    cells = [(str(n), "20160102", None, "174A", "L01FD03" if n % 5 == 0 else None, "2023-06-30") for n in range(40)]
+    columns = "person_id string, INDATUM string, UTDATUM string, HDIA string, OP string, delivery string"
+    reasons = [row.reasons for row in patient.annotate(spark.createDataFrame(cells, columns), _site("x")).collect()]
+    counts = Counter(reason for reason in reasons if reason)
+    assert counts == {"unknown_code:HDIA": 32}
+    now = {
+        "ledger": pd.DataFrame({"raw_table": ["patient"], "rows_in": [40]}),
+        "profile": pd.DataFrame(columns=["raw_table", "column", "code", "n"]),
+        "quarantine_reasons": pd.DataFrame(
+            [("patient", reason, n) for reason, n in counts.items()], columns=["raw_table", "reason", "n"]
+        ),
+    }
+    readable, _ = judge_delivery(now, None, {})["raw table patient"]
+    assert (readable.outcome.passed, readable.broken_by) == (False, ("unknown_code:HDIA",))
 
 
 def test_drugs_given_in_hospital(delivered: Delivered) -> None:
@@ -307,7 +339,7 @@ def test_drugs_given_in_hospital(delivered: Delivered) -> None:
         (date(2015, 4, 20), None, "L01FD02", "unspecified"),
         (date(2016, 1, 1), date(2016, 3, 1), "L01XC03", "iv"),
         (date(2016, 4, 1), None, "L01FD03", "sc"), (date(2016, 5, 1), None, "L01FD03", "unspecified"),
-        (date(2016, 5, 1), None, "L01X", "unspecified"),
+        (date(2016, 5, 1), None, "L01X", "unspecified"), (date(2016, 1, 2), None, "L01FD03", "unspecified"),
     ])  # fmt: skip
     assert ("trastuzumab", date(2016, 1, 1), date(2016, 3, 1), date(2016, 3, 22)) in delivered.exposures["anna"]
 
