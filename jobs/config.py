@@ -8,6 +8,7 @@ import hashlib
 import importlib.resources
 import itertools
 import json
+from collections.abc import Callable
 from datetime import date
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -381,25 +382,39 @@ class Study(Section):
 DELIVERY = "{delivery}"
 
 
-class RawInput(Section):
-    """One raw table of a site: a file, folder or glob, its format and the reader's options. `{delivery}` in the path
-    stands for the delivery's date, YYYY-MM-DD.
+class InputFile(Section):
+    """Files of one kind: a file, folder or glob, its format and the reader's options. `{delivery}` in the path stands
+    for the delivery's date, YYYY-MM-DD.
 
-    `columns` renames: the adapter's name of a column -> the delivery's, or several where files differ; of columns
-    `name_*` the part before the star. `absent`: columns (the adapter's names) that are no longer filled, and rightly
-    so.
+    `columns` renames: the program's name of a column -> the delivery's, or several where files differ; of columns
+    `name_*` the part before the star.
     """
 
     path: str
     format: Literal["csv", "parquet"] = "csv"
     options: dict[str, str] = {}
     columns: dict[str, str | tuple[str, ...]] = {}
-    absent: tuple[str, ...] = ()
 
     def named(self, column: str) -> tuple[str, ...]:
-        """What a column of the adapter may be called in the delivery."""
+        """What a column may be called in the delivery."""
         names = self.columns.get(column, column)
         return (names,) if isinstance(names, str) else names
+
+
+class RawInput(InputFile):
+    """One raw table of a site.
+
+    `absent`: columns (the adapter's names) that are no longer filled, and rightly so. `key_file`: who the identifiers
+    of this table are, where a register numbers people anew in each delivery: columns `identifier` and `person`.
+    """
+
+    absent: tuple[str, ...] = ()
+    key_file: InputFile | None = None
+
+    def with_paths(self, change: Callable[[str], str]) -> RawInput:
+        """The same with other paths."""
+        key_file = self.key_file and self.key_file.model_copy(update={"path": change(self.key_file.path)})
+        return self.model_copy(update={"path": change(self.path), "key_file": key_file})
 
 
 class Site(Section):
@@ -442,8 +457,7 @@ class Site(Section):
     def of_delivery(self, delivery: str) -> Site:
         """The site with the date in the place of `{delivery}` in its paths."""
         inputs = {
-            name: raw.model_copy(update={"path": raw.path.replace(DELIVERY, delivery)})
-            for name, raw in self.inputs.items()
+            name: raw.with_paths(lambda path: path.replace(DELIVERY, delivery)) for name, raw in self.inputs.items()
         }
         return self.model_copy(update={"inputs": inputs})
 
@@ -690,7 +704,7 @@ def load_site(path: str | Path, overrides: tuple[str, ...] = ()) -> Site:
     def absolute(value: str) -> str:
         return value if "://" in value else str((base / value).resolve())
 
-    inputs = {name: raw.model_copy(update={"path": absolute(raw.path)}) for name, raw in site.inputs.items()}
+    inputs = {name: raw.with_paths(absolute) for name, raw in site.inputs.items()}
     if site.life_table and "life_table" not in inputs:
         inputs["life_table"] = RawInput(path=absolute(site.life_table))
     return site.model_copy(

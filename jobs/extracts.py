@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, FloatType, StringType, StructField, StructType
 
-from jobs.config import RawInput, Site
+from jobs.config import InputFile, Site
 from jobs.errors import InputError
 from jobs.local_frame import local_frame
 from jobs.sources.adapter import PLACE, Adapter, RawTable
@@ -48,18 +48,18 @@ class Extract:
     """The files of one raw table of a delivery, all with the same format; `header` by file, as adapter's names."""
 
     raw: RawTable
-    declared: RawInput
+    declared: InputFile
     files: tuple[str, ...]
     headers: Mapping[str, tuple[str, ...]]
     unknown_columns: tuple[str, ...]
     types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of Parquet, by file
 
 
-def _options(raw: RawTable, declared: RawInput) -> dict[str, str]:
+def _options(raw: RawTable, declared: InputFile) -> dict[str, str]:
     return {"sep": ",", "encoding": "UTF-8", **raw.options, **declared.options}
 
 
-def _files(name: str, declared: RawInput) -> tuple[str, ...]:
+def _files(name: str, declared: InputFile) -> tuple[str, ...]:
     if "://" in declared.path:
         return (declared.path,)
     path = Path(declared.path)
@@ -177,7 +177,7 @@ def _parquet_columns(session: Callable[[], SparkSession], name: str, file: str) 
 
 
 def _header(
-    session: Callable[[], SparkSession], name: str, file: str, declared: RawInput, options: Mapping[str, str]
+    session: Callable[[], SparkSession], name: str, file: str, declared: InputFile, options: Mapping[str, str]
 ) -> list[str]:
     if declared.format == "parquet":
         return _parquet_columns(session, name, file)
@@ -196,7 +196,7 @@ def _header(
         ) from None
 
 
-def _ensure_known(raw: RawTable, declared: RawInput) -> None:
+def _ensure_known(raw: RawTable, declared: InputFile) -> None:
     """InputError where the site renames a column that the adapter does not have: a slip that would leave it empty."""
     strange = sorted(set(declared.columns) - {*raw.columns, *raw.optional})
     if strange:
@@ -206,7 +206,7 @@ def _ensure_known(raw: RawTable, declared: RawInput) -> None:
         )
 
 
-def _names(name: str, file: str, header: list[str], raw: RawTable, declared: RawInput) -> tuple[list[str], list[str]]:
+def _names(name: str, file: str, header: list[str], raw: RawTable, declared: InputFile) -> tuple[list[str], list[str]]:
     """The header by the adapter's names, and the columns the adapter does not know; InputError for a lost column."""
     if not raw.names_columns:
         if len(header) != len(raw.columns):
@@ -253,8 +253,45 @@ def _names(name: str, file: str, header: list[str], raw: RawTable, declared: Raw
     return names, unknown
 
 
+def _extract(session: Callable[[], SparkSession], raw: RawTable, declared: InputFile) -> Extract:
+    _ensure_known(raw, declared)
+    files = _files(raw.name, declared)
+    options = _options(raw, declared)
+    headers, unknown = {}, set()
+    types: dict[str, tuple[str, ...]] = {}
+    for file in files:
+        header = _header(session, raw.name, file, declared, options)
+        names, strange = _names(raw.name, file, header, raw, declared)
+        headers[file] = tuple(names)
+        unknown |= set(strange)
+        if declared.format == "parquet" and "://" not in file:
+            types[file] = _parquet_types(raw.name, file, headers[file])
+    extract = Extract(raw, declared, files, headers, tuple(sorted(unknown)), types)
+    _ensure_same_kinds(raw.name, extract)
+    return extract
+
+
+def _key_file(raw: RawTable) -> RawTable:
+    """The key file of a raw table, as a table that is read like one."""
+    if raw.id_column is None:
+        raise InputError(f"inputs.{raw.name}.key_file: the table has no identifier of people")
+    return RawTable(
+        name=key_file_of(raw.name),
+        annotate=lambda rows, _: rows,
+        columns=("identifier", "person"),
+        id_column=None,
+        options=raw.options,
+    )
+
+
+def key_file_of(name: str) -> str:
+    """The name of the extract with the key file of a raw table."""
+    return f"{name}.key_file"
+
+
 def find_extracts(session: Callable[[], SparkSession], site: Site, adapter: Adapter) -> dict[str, Extract]:
-    """Each raw table's files and headers, checked before anything is read or written; InputError.
+    """Each raw table's files and headers, and those of key files, checked before anything is read or written;
+    InputError.
 
     `session` is called only for files on an object store."""
     known = {raw.name for raw in adapter.raw_tables}
@@ -270,20 +307,10 @@ def find_extracts(session: Callable[[], SparkSession], site: Site, adapter: Adap
             if raw.required:
                 raise InputError(f"inputs.{raw.name}: is missing; {adapter.country} needs it")
             continue
-        _ensure_known(raw, declared)
-        files = _files(raw.name, declared)
-        options = _options(raw, declared)
-        headers, unknown = {}, set()
-        types: dict[str, tuple[str, ...]] = {}
-        for file in files:
-            header = _header(session, raw.name, file, declared, options)
-            names, strange = _names(raw.name, file, header, raw, declared)
-            headers[file] = tuple(names)
-            unknown |= set(strange)
-            if declared.format == "parquet" and "://" not in file:
-                types[file] = _parquet_types(raw.name, file, headers[file])
-        extracts[raw.name] = Extract(raw, declared, files, headers, tuple(sorted(unknown)), types)
-        _ensure_same_kinds(raw.name, extracts[raw.name])
+        extracts[raw.name] = _extract(session, raw, declared)
+        if declared.key_file is not None:
+            key_file = _key_file(raw)
+            extracts[key_file.name] = _extract(session, key_file, declared.key_file)
     if not adapter.numbers_people:
         _ensure_same_identifiers(extracts)
     return extracts

@@ -15,7 +15,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.config import Site
-from jobs.errors import ConfigurationError
+from jobs.errors import ConfigurationError, QualityError
 from jobs.local_frame import local_frame
 
 MINIMUM_KEY_BYTES = 32
@@ -80,6 +80,28 @@ def with_hashes(keyed: DataFrame, text: str, names: tuple[str, str]) -> DataFram
     """
     hashes = (F.xxhash64(SECRET, text), F.hash(SECRET, text))
     return keyed.withColumns(dict(zip(names, hashes, strict=True))).drop(text)
+
+
+def ensure_one_person(name: str, key_file: DataFrame) -> None:
+    """QualityError where a key file (identifier, person, and whether a row is `broken`) does not say of each identifier
+    whose it is."""
+    said = key_file.groupBy("identifier").agg(
+        F.count_if(F.col("broken") | F.col("identifier").isNull() | F.col("person").isNull()).alias("unsaid"),
+        F.count_distinct("person").alias("people"),
+    )
+    unsaid, ambiguous = said.agg(F.sum("unsaid"), F.count_if(F.col("people") > 1)).collect()[0]
+    if unsaid or ambiguous:
+        raise QualityError(
+            f"inputs.{name}: {unsaid or 0:,} rows are damaged or have an empty cell, {ambiguous:,} identifiers belong "
+            "to several people; ask for the key file again; nothing was written"
+        )
+
+
+def identify(rows: DataFrame, id_column: str, key_file: DataFrame) -> DataFrame:
+    """`rows` with the person of the key file in the place of the register's own identifier; NULL where it has none."""
+    known = key_file.select(F.col("identifier").alias(id_column), F.col("person").alias("__person")).distinct()
+    joined = rows.join(known, id_column, "left")
+    return joined.withColumn(id_column, F.col("__person")).drop("__person").select(rows.columns)
 
 
 def pseudonymise(keyed: DataFrame, id_column: str, parts: Mapping[str, str] | Sequence[str] = ()) -> DataFrame:

@@ -22,6 +22,7 @@ from jobs.extracts import (
     CORRUPT,
     LINEAGE,
     Extract,
+    key_file_of,
     offsets_of,
     read_extract,
     size_of,
@@ -29,7 +30,15 @@ from jobs.extracts import (
     with_source_row,
 )
 from jobs.flags import flag_names, flags, is_flagged
-from jobs.identity import pseudonymise, pseudonymise_links, with_hashes, with_key, without_key
+from jobs.identity import (
+    ensure_one_person,
+    identify,
+    pseudonymise,
+    pseudonymise_links,
+    with_hashes,
+    with_key,
+    without_key,
+)
 from jobs.local_frame import local_frame
 from jobs.persons import build_persons
 from jobs.sources.adapter import CONTENT, DUPLICATE, PLACE, SUPPRESSED, Adapter, RawTable
@@ -258,6 +267,17 @@ def partitions_of(extract: Extract, spark: SparkSession) -> int:
     return max(least, math.ceil(size_of(extract) / PARTITION_BYTES))
 
 
+def _identified(spark: SparkSession, extracts: Mapping[str, Extract], name: str) -> DataFrame:
+    """The raw rows of a table, people named by its key file where it has one."""
+    rows, key_extract = read_extract(spark, extracts[name]), extracts.get(key_file_of(name))
+    id_column = extracts[name].raw.id_column
+    if key_extract is None or id_column is None:
+        return rows
+    key_file = read_extract(spark, key_extract).withColumn("broken", F.col(CORRUPT))
+    ensure_one_person(key_extract.raw.name, key_file)
+    return identify(rows, id_column, key_file)
+
+
 @contextmanager
 def ingested_tables(
     spark: SparkSession,
@@ -272,12 +292,13 @@ def ingested_tables(
     long as the block lasts. QualityError where rows are unaccounted for."""
     raws = {raw.name: raw for raw in adapter.raw_tables}
 
-    def annotated(name: str, extract: Extract) -> DataFrame:
-        rows, partitions = read_extract(spark, extract), partitions_of(extract, spark)
+    def annotated(name: str) -> DataFrame:
+        rows, partitions = _identified(spark, extracts, name), partitions_of(extracts[name], spark)
         return annotate_rows(rows, raws[name], site, key, suppressions, partitions, delivery)
 
-    held = [annotated(*one).persist(StorageLevel.MEMORY_AND_DISK) for one in extracts.items()]
-    raw_rows = {name: frame.withColumn("delivery", F.lit(delivery)) for name, frame in zip(extracts, held, strict=True)}
+    names = [name for name in extracts if name in raws]
+    held = [annotated(name).persist(StorageLevel.MEMORY_AND_DISK) for name in names]
+    raw_rows = {name: frame.withColumn("delivery", F.lit(delivery)) for name, frame in zip(names, held, strict=True)}
     try:
         if adapter.relate is not None:
             related = adapter.relate(raw_rows, site)

@@ -148,7 +148,8 @@ class Stage:
 def _inputs_of_ingest(run: Run) -> Any:
     cache = None if "://" in run.site.warehouse else Path(run.site.warehouse) / "_raw_fingerprints.json"
     site = run.site.model_dump(mode="json", include={"country", "adapter"})
-    declared = {name: raw.model_dump(exclude={"path"}) for name, raw in sorted(run.site.inputs.items())}
+    no_paths: Any = {"path": True, "key_file": {"path"}}
+    declared = {name: raw.model_dump(exclude=no_paths) for name, raw in sorted(run.site.inputs.items())}
     key = key_check(read_key(run.site))
     return {
         "site": site,

@@ -31,6 +31,7 @@ from jobs.sources.parse import (
     joined_reasons,
     missing,
     no_code,
+    not_after_delivery,
     number,
     partial_date,
     partial_precision,
@@ -108,11 +109,7 @@ def _inexact(name: str) -> Column:
 
 
 def _not_after_delivery(name: str) -> Column:
-    """An inexact date is not set after the delivery of its own month or year."""
-    is_inexact = _precision(name) != "day"
-    first = F.trunc(_day(name), "month")
-    delivery = F.to_date("delivery")
-    return F.when(is_inexact & (first <= delivery), F.least(_day(name), delivery)).otherwise(_day(name))
+    return not_after_delivery(_day(name), _precision(name))
 
 
 def _whole(name: str) -> Column:

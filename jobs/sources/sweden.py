@@ -32,6 +32,7 @@ from jobs.sources.parse import (
     joined_reasons,
     missing,
     no_code,
+    not_after_delivery,
     number,
     partial_date,
     partial_precision,
@@ -117,9 +118,7 @@ def _last(name: str) -> Column:
 
 def _day(name: str) -> Column:
     """A partial date; one that is inexact is not set after the delivery."""
-    day, delivery = partial_date(name), F.to_date("delivery")
-    is_capped = (partial_precision(name) != "day") & (_first(name) <= delivery)
-    return F.when(is_capped, F.least(day, delivery)).otherwise(day)
+    return not_after_delivery(partial_date(name), partial_precision(name))
 
 
 def _inexact(name: str) -> Column:

@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from jobs.config import RawInput, Site
 from jobs.delivery_profile import profiled
-from jobs.errors import ConfigurationError, InputError
+from jobs.errors import ConfigurationError, InputError, QualityError
 from jobs.extracts import find_extracts, fingerprint_files, read_extract
 from jobs.flags import BITS, flags, is_flagged
 from jobs.identity import MINIMUM_KEY_BYTES, pseudonym_of, pseudonymise, read_key, with_hashes, with_key
@@ -328,6 +328,38 @@ def test_an_identifier_column_whose_name_changes_from_file_to_file(spark: SparkS
         find_extracts(_fail, site, ADAPTER)
     with pytest.raises(InputError, match=r"inputs.people.columns: bron is no column of the adapter"):
         find_extracts(_fail, _site(tmp_path, columns={"bron": "dob"}), ADAPTER)
+
+
+def test_a_key_file_says_who_a_registers_numbers_are(spark: SparkSession, tmp_path: Path) -> None:
+    """Where the register numbers people anew in each delivery, the same person stays one and a number is not."""
+    site = _site(tmp_path, key_file={"path": str(tmp_path / "key.csv"), "columns": {"identifier": "npr", "person": "p"}})
+
+    def ingested(people: str, key_file: str) -> tuple[set[tuple[str, str]], int]:
+        (tmp_path / "people.csv").write_text("id,born,sex\n" + people)
+        (tmp_path / "key.csv").write_text("npr,p\n" + key_file)
+        extracts = find_extracts(_fail, site, ADAPTER)
+        assert set(fingerprint_files(spark, extracts, None)) == {"people", "people.key_file"}
+        with ingested_tables(spark, site, ADAPTER, extracts, "2020-06-30", KEY) as done:
+            rows = done.conformed["people"].collect()
+            assert {row.raw_table for row in done.ledger.collect()} == {"people"}
+            held = [row.reasons for row in done.quarantined["people"].collect()]
+            assert held == [["missing_identifier"]] * len(held)
+            return {(names[row.person_id], row.birth_date.isoformat()) for row in rows}, len(held)
+
+    names = {pseudonym_of(name, KEY): name for name in ("ada", "bea", "17")}
+    ada, bea = ("ada", "1950-01-02"), ("bea", "1960-01-02")
+    assert ingested("17,1950-01-02,1\n18,1960-01-02,2\n", "17,ada\n18,bea\n18,bea\n") == ({ada, bea}, 0)
+    assert ingested("17,1960-01-02,2\n18,1950-01-02,1\n19,1970-01-02,1\n", "18,ada\n17,bea\n") == ({ada, bea}, 1)
+    for wrong, says in (
+        ("17,ada\n17,bea\n", "0 rows are damaged or have an empty cell, 1 identifiers belong to several people"),
+        ("17,ada\n18,\n,bea\n", "2 rows are damaged or have an empty cell, 0 identifiers"),
+        ("17,ada\n18,bea,x\n", "1 rows are damaged or have an empty cell"),
+    ):
+        with pytest.raises(QualityError, match=rf"inputs\.people\.key_file: {says}"):
+            ingested("17,1950-01-02,1\n", wrong)
+    (tmp_path / "key.csv").write_text("npr,q\n")
+    with pytest.raises(InputError, match=r"inputs\.people\.key_file: key.csv has no column p"):
+        find_extracts(_fail, site, ADAPTER)
 
 
 @pytest.mark.parametrize(
