@@ -125,7 +125,8 @@ class _Registers:
                 status, since = "80", self._day(person.emigration)
         elif self._chance(0.5):
             since = self._day(STUDY_END)
-        if self._chance(0.02):  # left and came back; the person register may not know of the return
+        # Left and came back; the person register may not know of the return.
+        if person.birth < LEFT and self._chance(0.02):
             self._add("vnds", person.identifier, "U", self._day(LEFT))
             self._add("vnds", person.identifier, "i", self._day(CAME_BACK))
             if status == "01" and person.emigration is None:
