@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jobs.config import Site
 
 
-NO_COUNTRIES = ("adapter", "claims", "icdo", "life_table", "parse", "unpivot")
+NO_COUNTRIES = ("adapter", "claims", "icdo", "life_table", "migration", "parse", "unpivot")
 
 
 # Where a row stands in the raw table, before it has a number.

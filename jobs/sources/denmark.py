@@ -1,9 +1,15 @@
-"""Denmark: central person register, cancer register, patient register of both generations (LPR2 to March 2019, LPR3
-after), prescriptions, pathology, a clinical database, deaths, life table.
+"""Denmark: central person register, migrations, cancer register, patient register of both generations (LPR2 to March
+2019, LPR3 after), prescriptions, pathology, a clinical database, deaths, life table.
 
 What a delivery may name differently stands in the site file: column names under `inputs.<table>.columns`, codes under
-`adapter` (regions, statuses, extents, basis, recurrences, sample_sites, snomed, receptors, diagnosis_types,
-drug_prefixes).
+`adapter` (sexes, regions, statuses, migrations, extents, basis, recurrences, sample_sites, snomed, receptors,
+diagnosis_types, reporting_systems, withdrawals, drug_prefixes), columns of SAS day numbers under `adapter.sas_columns`.
+Codes are the same in upper and lower case.
+
+A four-digit number from 1900 to 2099 may be a year, or a SAS day number of 1965; no cell by itself tells which. Read as
+a day, a column of bare years would put everybody's events into 1965, so it is held back as an impossible date. Few
+events of a delivery are of 1965, but many births: where the site file says that a column is of SAS day numbers
+(`sas_columns`), such a number is a day there.
 """
 
 from __future__ import annotations
@@ -15,17 +21,18 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from jobs.errors import ConfigurationError
 from jobs.sources.adapter import SUPPRESSED, Adapter, Annotate, RawTable
 from jobs.sources.claims import claims_of, seen_in_hospital
 from jobs.sources.icdo import icd10_of
 from jobs.sources.life_table import RAW_TABLES as LIFE_TABLES
 from jobs.sources.life_table import conform_life_table
+from jobs.sources.migration import last_moves
 from jobs.sources.parse import (
     ATC_SHAPE,
     ICD10_SHAPE,
     bare_code,
     counted_codes,
-    decoded,
     impossible,
     impossible_number,
     joined_reasons,
@@ -34,16 +41,16 @@ from jobs.sources.parse import (
     number,
     reason,
     site_codes,
-    unknown_code,
 )
 from schemas import TABLES
 
 if TYPE_CHECKING:
     from jobs.config import Site
 
-SEX = {"M": "male", "K": "female", "1": "male", "2": "female"}
 # Codes that differ between deliveries; a site file replaces them under `adapter`.
+SEX = {"M": "male", "K": "female", "1": "male", "2": "female"}
 STATUS = {"01": "alive", "1": "alive", "70": "lost", "80": "emigrated", "90": "dead"}
+MIGRATION = {"I": "in", "U": "out"}
 EXTENT = {"0": "localised", "1": "regional", "2": "distant", "9": ""}
 BASIS = {"1": "clinical", "2": "cytology", "3": "histology", "4": "autopsy", "5": "death_certificate", "9": ""}
 RECURRENCE = {"L": "local", "R": "regional", "F": "distant"}
@@ -53,11 +60,22 @@ SNOMED = {"F29600": "negative", "F29603": "positive", "F29605": "1+", "F29606": 
 RECEPTOR = {"1": "positive", "0": "negative", "9": ""}
 # Types of diagnosis; referrals say why somebody was sent, not what they have.
 DIAGNOSIS_TYPE = {"A": "main", "B": "secondary", "C": "secondary", "G": "secondary", "H": "", "M": "", "+": ""}
+# Which generation reported a contact of the newer tables; "" is the meaning of an empty cell, where a site has one.
+REPORTING_SYSTEM = {"LPR3": "newer", "LPR2": "older"}
+WITHDRAWAL = {"JA": "withdrawn", "NEJ": ""}
 # Codes of the hospital classification (SKS) that stand for drugs, beside those made of M and an ATC code.
 DRUG_PREFIXES = ("BOHJ", "BWHA")
 SKS_ATC = r"^M([A-Z]\d{2}[A-Z]{2}\d{2})$"
 SKS_ICD10 = r"^D([A-Z]\d{2}[0-9A-Z]{0,3})$"
-NEWER, REPEATS = "LPR3", "repeats_lpr2"
+# No code of the SKS begins like this: those of diagnoses have lost their D, those of drugs their M.
+NO_PREFIX = r"^[A-Z]\d{2}"
+REPEATS = "repeats_lpr2"
+DATES = (
+    "foedselsdato", "statusdato", "haend_dato", "d_dodsdto", "d_diagnosedato", "d_recidiv", "d_inddto", "d_uddto",
+    "d_odto", "dato_start", "dato_slut", "eksd", "d_rekvdato", "d_dato",
+)  # fmt: skip
+SAS_DAY = r"^-?\d{1,5}(\.0+)?$"
+SAS_DAY_NO_YEAR = r"^(?!(19|20)\d{2}(\.|$))-?\d{1,5}(\.0+)?$"
 
 CONTACTS = {"lpr_adm": "recnum", "lpr_a_kontakt": "dw_ek_kontakt"}
 # Table without a person -> its contacts' table.
@@ -68,18 +86,27 @@ OF_CONTACTS = {
 PROCEDURES = ("lpr_sksopr", "lpr_sksube", "procedurer_kirurgi", "procedurer_andre")
 
 
-def _date(name: str) -> Column:
+def _sas_columns(site: Site) -> list[str]:
+    """Columns in which a number from 1900 to 2099 is a SAS day number, no year."""
+    named = site.adapter.get("sas_columns") or []
+    columns = [str(name).lower() for name in named] if isinstance(named, list) else [""]
+    if not set(columns) <= set(DATES):
+        raise ConfigurationError(f"adapter.sas_columns: write a list of columns, of {', '.join(DATES)}")
+    return columns
+
+
+def _date(name: str, site: Site) -> Column:
     """YYYY-MM-DD and DD-MM-YYYY with or without a time, YYYYMMDD, 01JAN2015, and SAS day numbers (days since
-    1960-01-01, up to five digits, negative before); NULL for anything else."""
+    1960-01-01, up to five digits, negative before); NULL for anything else, also for what may be a bare year."""
     text = F.col(name)
     day = F.regexp_extract(text, r"^(\S+?)(?:[ T:]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)?$", 1)
-    sas = F.date_add(F.lit("1960-01-01").cast("date"), day.try_cast("int"))
+    sas = F.date_add(F.lit("1960-01-01").cast("date"), F.substring_index(day, ".", 1).try_cast("int"))
     return (
         F.when(day.rlike(r"^\d{8}$"), F.try_to_date(day, "yyyyMMdd"))
         .when(day.rlike(r"^\d{4}-\d{2}-\d{2}$"), F.try_to_date(day, "yyyy-MM-dd"))
         .when(day.rlike(r"^\d{2}-\d{2}-\d{4}$"), F.try_to_date(day, "dd-MM-yyyy"))
         .when(day.rlike(r"(?i)^\d{2}[a-z]{3}\d{4}$"), F.try_to_date(F.initcap(F.lower(day)), "ddMMMyyyy"))
-        .when(day.rlike(r"^-?\d{1,5}(\.0+)?$"), sas)
+        .when(day.rlike(SAS_DAY if name in _sas_columns(site) else SAS_DAY_NO_YEAR), sas)
     )
 
 
@@ -93,35 +120,64 @@ def _icd10(name: str) -> Column:
     return F.when(code.rlike(SKS_ICD10), F.substring(code, 2, 6)).otherwise(code)
 
 
+def _decoded(code: Column | str, meaning: Mapping[str, str]) -> Column:
+    """The meaning of each code, whatever its case; NULL for others and for codes that mean nothing."""
+    upper = F.upper(code)
+    column: Column = F.lit(None).cast("string")
+    for known, value in meaning.items():
+        column = F.when(upper == known.upper(), value or None).otherwise(column)
+    return column
+
+
+def _unknown_code(name: str, known: Mapping[str, str]) -> Column:
+    """A code without a meaning, whatever its case."""
+    upper = F.upper(name)
+    return reason(upper.isNotNull() & ~upper.isin(*map(str.upper, known)), f"unknown_code:{name}")
+
+
 def _annotate_person(frame: DataFrame, site: Site) -> DataFrame:
-    statuses = site_codes(site, "statuses", STATUS)
-    status, since = decoded("status", statuses), _date("statusdato")
+    sexes, statuses = site_codes(site, "sexes", SEX), site_codes(site, "statuses", STATUS)
+    status, since = _decoded("status", statuses), _date("statusdato", site)
     return frame.withColumns(
         {
-            "sex": decoded("koen", SEX),
-            "birth_date": _date("foedselsdato"),
+            "sex": _decoded("koen", sexes),
+            "birth_date": _date("foedselsdato", site),
             "death_date": F.when(status == "dead", since),
             "emigration_date": F.when(status.isin("emigrated", "lost"), since),
-            "region_of": decoded("region", site_codes(site, "regions", {})),
+            "region_of": _decoded("region", site_codes(site, "regions", {})),
             "reasons": joined_reasons(
-                missing("foedselsdato"), missing("koen"), impossible("foedselsdato", _date("foedselsdato")),
-                impossible("statusdato", since), unknown_code("koen", SEX), unknown_code("status", statuses),
+                missing("foedselsdato"), missing("koen"), impossible("foedselsdato", _date("foedselsdato", site)),
+                impossible("statusdato", since), _unknown_code("koen", sexes), _unknown_code("status", statuses),
                 reason((status != "alive") & since.isNull(), "missing:statusdato"),
-                reason((status == "dead") & (since < _date("foedselsdato")), "death_before_birth"),
+                reason((status == "dead") & (since < _date("foedselsdato", site)), "death_before_birth"),
             ),
         }
     )  # fmt: skip
 
 
-def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:
-    died = _date("d_dodsdto")
+def _annotate_move(frame: DataFrame, site: Site) -> DataFrame:
+    ways, day = site_codes(site, "migrations", MIGRATION), _date("haend_dato", site)
+    return frame.withColumns(
+        {
+            "moved": day,
+            "way": _decoded("indud_kode", ways),
+            "reasons": joined_reasons(
+                missing("haend_dato"), missing("indud_kode"), impossible("haend_dato", day),
+                _unknown_code("indud_kode", ways),
+            ),
+        }
+    )  # fmt: skip
+
+
+def _annotate_death(frame: DataFrame, site: Site) -> DataFrame:
+    died = _date("d_dodsdto", site)
     return frame.withColumns(
         {"death_date": died, "reasons": joined_reasons(missing("d_dodsdto"), impossible("d_dodsdto", died))}
     )
 
 
-def _annotate_cancer(frame: DataFrame, _: Site) -> DataFrame:
-    diagnosed = _date("d_diagnosedato")
+def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
+    diagnosed = _date("d_diagnosedato", site)
     return frame.withColumns(
         {
             "diagnosis_date": diagnosed,
@@ -135,30 +191,35 @@ def _annotate_cancer(frame: DataFrame, _: Site) -> DataFrame:
 
 
 def _annotate_recurrence(frame: DataFrame, site: Site) -> DataFrame:
-    kinds, day = site_codes(site, "recurrences", RECURRENCE), _date("d_recidiv")
+    kinds, day = site_codes(site, "recurrences", RECURRENCE), _date("d_recidiv", site)
     return frame.withColumns(
         {
             "event_date": day,
-            "kind": decoded("recidivtype", kinds),
+            "kind": _decoded("recidivtype", kinds),
             "reasons": joined_reasons(
                 missing("d_recidiv"), missing("recidivtype"), impossible("d_recidiv", day),
-                unknown_code("recidivtype", kinds),
+                _unknown_code("recidivtype", kinds),
             ),
         }
     )  # fmt: skip
 
 
-def _annotate_older_contact(frame: DataFrame, _: Site) -> DataFrame:
-    return frame.withColumns(_contact("recnum", "d_inddto", "d_uddto"))
+def _annotate_older_contact(frame: DataFrame, site: Site) -> DataFrame:
+    return frame.withColumns(_contact("recnum", "d_inddto", "d_uddto", site))
 
 
 def _annotate_newer_contact(frame: DataFrame, site: Site) -> DataFrame:
-    repeats = [reason(F.col("lprindberetningssystem") != NEWER, REPEATS)] if "lpr_adm" in site.inputs else []
-    return frame.withColumns(_contact("dw_ek_kontakt", "dato_start", "dato_slut", *repeats))
+    name = "lprindberetningssystem"
+    system = _decoded(F.coalesce(name, F.lit("")), site_codes(site, "reporting_systems", REPORTING_SYSTEM))
+    # Kept, a contact that the older tables may have too might count twice; dropped as theirs, not at all.
+    is_unknown = system.isNull() | ~system.isin("newer", "older")
+    fates = [reason(system == "older", REPEATS), reason(is_unknown, f"unknown_code:{name}")]
+    more = fates if "lpr_adm" in site.inputs else []
+    return frame.withColumns(_contact("dw_ek_kontakt", "dato_start", "dato_slut", site, *more))
 
 
-def _contact(link: str, first: str, last: str, *more: Column) -> dict[str, Column]:
-    start, end = _date(first), _date(last)
+def _contact(link: str, first: str, last: str, site: Site, *more: Column) -> dict[str, Column]:
+    start, end = _date(first, site), _date(last, site)
     return {
         "contact_id": F.col(link),
         "start_date": start,
@@ -173,13 +234,18 @@ def _contact(link: str, first: str, last: str, *more: Column) -> dict[str, Colum
 def _annotate_diagnosis(code: str, type_: str, withdrawn: str | None) -> Annotate:
     def annotate(frame: DataFrame, site: Site) -> DataFrame:
         types = site_codes(site, "diagnosis_types", DIAGNOSIS_TYPE)
-        more = [] if withdrawn is None else [reason(F.lower(withdrawn) == "ja", "withdrawn")]
+        more = []
+        if withdrawn is not None:
+            said = site_codes(site, "withdrawals", WITHDRAWAL)
+            more = [reason(_decoded(withdrawn, said) == "withdrawn", "withdrawn"), _unknown_code(withdrawn, said)]
         return frame.withColumns(
             {
                 "icd10": _icd10(code),
                 "is_icd10": _code(code).rlike(SKS_ICD10),
-                "position": decoded(type_, types),
-                "reasons": joined_reasons(missing(code), missing(type_), *more),
+                "position": _decoded(type_, types),
+                "reasons": joined_reasons(
+                    missing(code), missing(type_), reason(_code(code).rlike(NO_PREFIX), f"unknown_code:{code}"), *more
+                ),
             }
         )
 
@@ -187,20 +253,35 @@ def _annotate_diagnosis(code: str, type_: str, withdrawn: str | None) -> Annotat
 
 
 def _annotate_procedure(code: str, day: str) -> Annotate:
-    def annotate(frame: DataFrame, _: Site) -> DataFrame:
+    def annotate(frame: DataFrame, site: Site) -> DataFrame:
+        given, sks = _date(day, site), _code(code)
+        cut_off = [F.startswith(sks, F.lit(prefix[1:])) for prefix in _drug_prefixes(site) if len(prefix) > 3]
+        has_no_prefix = reduce(lambda a, b: a | b, cut_off, sks.rlike(NO_PREFIX)) & ~_is_drug(sks, site)
         return frame.withColumns(
             {
-                "sks": _code(code),
-                "given": _date(day),
-                "reasons": joined_reasons(missing(code), impossible(day, _date(day))),
+                "sks": sks,
+                "given": given,
+                "reasons": joined_reasons(
+                    missing(code), impossible(day, given), reason(has_no_prefix, f"unknown_code:{code}")
+                ),
             }
         )
 
     return annotate
 
 
-def _annotate_prescription(frame: DataFrame, _: Site) -> DataFrame:
-    bought = _date("eksd")
+def _drug_prefixes(site: Site) -> list[str]:
+    return [str(prefix).upper() for prefix in site.adapter.get("drug_prefixes", DRUG_PREFIXES)]
+
+
+def _is_drug(sks: Column, site: Site) -> Column:
+    """Whether a code of procedures stands for a drug."""
+    prefixes = [F.startswith(sks, F.lit(prefix)) for prefix in _drug_prefixes(site)]
+    return reduce(lambda a, b: a | b, prefixes, sks.rlike(SKS_ATC))
+
+
+def _annotate_prescription(frame: DataFrame, site: Site) -> DataFrame:
+    bought = _date("eksd", site)
     return frame.withColumns(
         {
             "dispensed_date": bought,
@@ -217,21 +298,21 @@ def _annotate_prescription(frame: DataFrame, _: Site) -> DataFrame:
 
 def _annotate_sample(frame: DataFrame, site: Site) -> DataFrame:
     sites = site_codes(site, "sample_sites", SAMPLE_SITE)
-    sampled = _date("d_rekvdato")
+    sampled = _date("d_rekvdato", site)
     return frame.withColumns(
         {
             "sample_date": sampled,
-            "site": decoded("provested", sites),
+            "site": _decoded("provested", sites),
             "reasons": joined_reasons(
                 missing("d_rekvdato"), missing("c_snomedkode"), impossible("d_rekvdato", sampled),
-                missing("provested"), unknown_code("provested", sites),
+                missing("provested"), _unknown_code("provested", sites),
             ),
         }
     )  # fmt: skip
 
 
-def _annotate_receptors(frame: DataFrame, _: Site) -> DataFrame:
-    known = _date("d_dato")
+def _annotate_receptors(frame: DataFrame, site: Site) -> DataFrame:
+    known = _date("d_dato", site)
     return frame.withColumns(
         {"sample_date": known, "reasons": joined_reasons(missing("d_dato"), impossible("d_dato", known))}
     )
@@ -270,25 +351,39 @@ def _relate(annotated: Mapping[str, DataFrame], site: Site) -> dict[str, DataFra
 
 
 def _claims(accepted: Mapping[str, DataFrame]) -> DataFrame:
-    """What the registers of deaths, persons and patients say of a person, believed in this order."""
+    """What the registers of deaths, migrations, persons and patients say of a person, believed in this order."""
     exact = F.when(F.col("death_date").isNotNull(), "day")
-    person = accepted["person"].withColumns(
-        {"priority": F.lit(1), "region": F.col("region_of"), "birth_date_precision": F.lit("day"),
-         "death_date_precision": exact}
+    person, claims = accepted["person"], []
+    if "vnds" in accepted:
+        moves = last_moves(accepted["vnds"])
+        person = _without_returned(person, moves)
+        claims.append(moves.withColumn("priority", F.lit(1)))
+    claims.append(
+        person.withColumns(
+            {"priority": F.lit(2), "region": F.col("region_of"), "birth_date_precision": F.lit("day"),
+             "death_date_precision": exact}
+        )
     )  # fmt: skip
-    claims = [person]
     if "deaths" in accepted:
         claims.append(accepted["deaths"].withColumns({"priority": F.lit(0), "death_date_precision": exact}))
     contacts = [accepted[name] for name in CONTACTS if name in accepted]
     columns = ("person_id", "start_date", "source_file", "source_row", "delivery")
     if contacts:
         seen = reduce(DataFrame.unionByName, [frame.select(*columns) for frame in contacts])
-        claims.append(seen_in_hospital(seen, priority=2))
+        claims.append(seen_in_hospital(seen, priority=3))
     return claims_of(*claims)
 
 
+def _without_returned(person: DataFrame, moves: DataFrame) -> DataFrame:
+    """The person register without the emigrations after which, or on whose day, the last move known was back."""
+    back = moves.where(F.col("emigration_date").isNull()).select("person_id", "last_move")
+    has_returned = F.coalesce(F.col("last_move") >= F.col("emigration_date"), F.lit(False))
+    joined = person.join(back, on="person_id", how="left")
+    return joined.withColumn("emigration_date", F.when(~has_returned, F.col("emigration_date"))).drop("last_move")
+
+
 def _tumour(cancer: DataFrame, site: Site) -> DataFrame:
-    digits = F.regexp_extract(F.regexp_replace("c_morfo3", r"\W", ""), r"^M?(\d{5})\d?$", 1)
+    digits = F.regexp_extract(_code("c_morfo3"), r"^M?(\d{5})\d?$", 1)
     morphology = F.when(digits != "", F.concat(F.substring(digits, 1, 4), F.lit("/"), F.substring(digits, 5, 1)))
     nothing = F.lit(None).cast("string")
     return cancer.withColumns(
@@ -297,8 +392,8 @@ def _tumour(cancer: DataFrame, site: Site) -> DataFrame:
             "diagnosis_date_precision": F.lit("day"),
             "icd10": icd10_of(_icd10("c_icd10"), morphology),
             "morphology": morphology,
-            "stage": decoded("udbredelse", site_codes(site, "extents", EXTENT)),
-            "basis": decoded("diaggrundlag", site_codes(site, "basis", BASIS)),
+            "stage": _decoded("udbredelse", site_codes(site, "extents", EXTENT)),
+            "basis": _decoded("diaggrundlag", site_codes(site, "basis", BASIS)),
             **dict.fromkeys(("er", "pr", "her2"), nothing),
         }
     ).select(*TABLES["tumour"].column_names)
@@ -330,9 +425,7 @@ def _hospital_diagnosis(accepted: Mapping[str, DataFrame]) -> DataFrame:
 
 def _hospital_drug(accepted: Mapping[str, DataFrame], site: Site) -> DataFrame:
     """One row per drug code on a contact and day: M and an ATC code is the latter, other codes stay."""
-    prefixes = [str(prefix) for prefix in site.adapter.get("drug_prefixes", DRUG_PREFIXES)]
-    is_atc = F.col("sks").rlike(SKS_ATC)
-    is_drug = reduce(lambda a, b: a | b, [F.startswith(F.col("sks"), F.lit(prefix)) for prefix in prefixes], is_atc)
+    is_atc, is_drug = F.col("sks").rlike(SKS_ATC), _is_drug(F.col("sks"), site)
     columns = {
         "code_system": F.when(is_atc, "atc").otherwise("sks"),
         "code": F.when(is_atc, F.substring("sks", 2, 7)).otherwise(F.col("sks")),
@@ -352,12 +445,12 @@ def _biomarker(accepted: Mapping[str, DataFrame], site: Site) -> DataFrame | Non
     parts = []
     if "pathology" in accepted:
         stains = accepted["pathology"].withColumns(
-            {"marker": F.lit("her2"), "result": decoded("c_snomedkode", site_codes(site, "snomed", SNOMED))}
+            {"marker": F.lit("her2"), "result": _decoded("c_snomedkode", site_codes(site, "snomed", SNOMED))}
         )
         parts.append(stains.where(F.col("result").isNotNull()))
     if "receptors" in accepted:
         meaning = site_codes(site, "receptors", RECEPTOR)
-        both = [F.struct(F.lit(name).alias("marker"), decoded(name, meaning).alias("result")) for name in ("er", "pr")]
+        both = [F.struct(F.lit(name).alias("marker"), _decoded(name, meaning).alias("result")) for name in ("er", "pr")]
         known = F.filter(F.array(*both), lambda one: one["result"].isNotNull())
         each = accepted["receptors"].withColumn("one", F.explode(known)).select("*", "one.*")
         parts.append(each.withColumn("site", F.lit("primary")))
@@ -374,7 +467,7 @@ def _strange_codes(accepted: Mapping[str, DataFrame]) -> DataFrame:
     """Codes of diagnoses that are no diagnoses of the ICD-10, with counts."""
     columns = {"lpr_diag": "c_diag", "lpr_a_diagnose": "diag_kode"}
     parts = [
-        counted_codes(accepted[name].where(~F.col("is_icd10")), name, column)
+        counted_codes(accepted[name].where(~F.col("is_icd10")), name, column, _code(column))
         for name, column in columns.items()
         if name in accepted
     ]
@@ -401,10 +494,21 @@ def _conform(accepted: Mapping[str, DataFrame], site: Site) -> dict[str, DataFra
     return conformed if biomarker is None else {**conformed, "biomarker": biomarker}
 
 
+class _DanishTable(RawTable):
+    """A raw table whose codes are the same in upper and lower case."""
+
+    def known_codes(self, site: Site) -> dict[str, frozenset[str]]:
+        cases = (str, str.upper, str.lower, str.capitalize)
+        return {
+            column: frozenset(case(code) for code in codes for case in cases)
+            for column, codes in super().known_codes(site).items()
+        }
+
+
 def _table(name: str, annotate: Annotate, columns: tuple[str, ...], **more: Any) -> RawTable:
     """A table of people, in the files' common format."""
     said: dict[str, Any] = {"id_column": "pnr", "required": False, "options": {"sep": ";"}, **more}
-    return RawTable(name=name, annotate=annotate, columns=columns, **said)
+    return _DanishTable(name=name, annotate=annotate, columns=columns, **said)
 
 
 ADAPTER = Adapter(
@@ -414,6 +518,7 @@ ADAPTER = Adapter(
             "person", _annotate_person, ("pnr", "koen", "foedselsdato", "status", "statusdato", "region"),
             required=True, unique=("person_id",), site_codes={"region": ("regions", frozenset())},
         ),
+        _table("vnds", _annotate_move, ("pnr", "indud_kode", "haend_dato"), optional=("indud_land",)),
         _table("deaths", _annotate_death, ("pnr", "d_dodsdto")),
         _table(
             "cancer", _annotate_cancer,
@@ -445,6 +550,7 @@ ADAPTER = Adapter(
             "lpr_a_kontakt", _annotate_newer_contact,
             ("pnr", "dw_ek_kontakt", "dato_start", "dato_slut", "lprindberetningssystem"),
             links={"dw_ek_kontakt": "dw_ek_kontakt"}, unique=("person_id", "dw_ek_kontakt"),
+            site_codes={"lprindberetningssystem": ("reporting_systems", frozenset(REPORTING_SYSTEM))},
         ),
         _table(
             "lpr_a_diagnose", _annotate_diagnosis("diag_kode", "diag_kode_type", "senere_afkraeftet"),

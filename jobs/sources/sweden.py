@@ -22,6 +22,7 @@ from jobs.sources.claims import claims_of, seen_in_hospital
 from jobs.sources.icdo import icd10_of
 from jobs.sources.life_table import RAW_TABLES as LIFE_TABLES
 from jobs.sources.life_table import conform_life_table
+from jobs.sources.migration import last_moves
 from jobs.sources.parse import (
     ATC_SHAPE,
     ICD10_SHAPE,
@@ -316,20 +317,8 @@ def _claims(accepted: Mapping[str, DataFrame], births: DataFrame) -> DataFrame:
     population = accepted["population"].withColumn("priority", F.lit(2))
     claims = [deaths, population, seen_in_hospital(accepted["patient"], priority=3)]
     if "migration" in accepted:
-        claims.append(_left(accepted["migration"]).withColumn("priority", F.lit(1)))
+        claims.append(last_moves(accepted["migration"]).withColumn("priority", F.lit(1)))
     return claims_of(*claims)
-
-
-def _left(migration: DataFrame) -> DataFrame:
-    """One row per person whose last move was out of the country: its day, and its place in the files."""
-    # Who moves out and back on one day is a resident.
-    move = F.struct("moved", F.col("way") == "in", "source_file", "source_row", "way", "delivery")
-    last = migration.groupBy("person_id").agg(F.max(move).alias("last"))
-    return last.select(
-        "person_id",
-        F.when(F.col("last.way") == "out", F.col("last.moved")).alias("emigration_date"),
-        *(F.col(f"last.{name}").alias(name) for name in ("source_file", "source_row", "delivery")),
-    )
 
 
 def _tumour(cancer: DataFrame, births: DataFrame, site: Site) -> DataFrame:

@@ -33,12 +33,14 @@ REPEATED_FROM = date(2018, 11, 1)  # contacts of the older register that the new
 REGIONS = {"south_east": "1083", "west": "1082", "central": "1085", "north": "1081"}
 EXTENT = {"localised": "0", "regional": "1", "distant": "2", "": "9"}
 BASIS = {"histology": "3", "death_certificate": "5"}
+LEFT, CAME_BACK = date(1999, 3, 1), date(2000, 6, 15)
 RECURRENCE_KIND = {"local": "L", "distant": "F"}
 RECEPTOR = {"positive": "1", "negative": "0", "": "9"}
 SKS = {"trastuzumab": "BOHJ13", "pertuzumab": "BOHJ19H3"}
 
 COLUMNS: dict[str, Sequence[str]] = {
     "person": ("V_CPR", "KOEN", "FOEDSELSDATO", "STATUS", "STATUSDATO", "REGION"),
+    "vnds": ("PNR", "INDUD_KODE", "HAEND_DATO"),
     "deaths": ("pnr", "d_dodsdto"),
     "cancer": ("PNR", "tumornr", "D_DIAGNOSEDATO", "C_ICD10", "C_MORFO3", "udbredelse", "diaggrundlag"),
     "recurrence": ("pnr", "tumornr", "d_recidiv", "recidivtype"),
@@ -56,6 +58,7 @@ COLUMNS: dict[str, Sequence[str]] = {
 }
 BAD = {  # file -> changed cells of a copied row, and the reason the row is held back for
     "person": [({"KOEN": "X"}, "unknown_code:koen"), ({"FOEDSELSDATO": "1950-02-30"}, "impossible_date:foedselsdato")],
+    "vnds": [({"INDUD_KODE": "X"}, "unknown_code:indud_kode"), ({"HAEND_DATO": "2015"}, "impossible_date:haend_dato")],
     "deaths": [({"d_dodsdto": "2099-01-01"}, "impossible_date:d_dodsdto")],
     "cancer": [({"C_ICD10": "DZ"}, "unknown_code:c_icd10"), ({"PNR": ""}, "missing_identifier")],
     "recurrence": [({"recidivtype": "9"}, "unknown_code:recidivtype")],
@@ -115,9 +118,19 @@ class _Registers:
             if self._chance(0.9):
                 self._add("deaths", person.identifier, self._day(person.death))
         elif person.emigration is not None:
-            status, since = "80", self._day(person.emigration)
+            said = int(self.random.integers(3))  # by the person register, by that of moves, or by both
+            if said != 0:
+                self._add("vnds", person.identifier, "U", self._day(person.emigration))
+            if said != 1:
+                status, since = "80", self._day(person.emigration)
         elif self._chance(0.5):
             since = self._day(STUDY_END)
+        # Left and came back; the person register may not know of the return.
+        if person.birth < LEFT and self._chance(0.02):
+            self._add("vnds", person.identifier, "U", self._day(LEFT))
+            self._add("vnds", person.identifier, "i", self._day(CAME_BACK))
+            if status == "01" and person.emigration is None:
+                status, since = "80", self._day(LEFT)
         self._add(
             "person", person.identifier, "M" if person.sex == "male" else "K", self._day(person.birth), status, since,
             REGIONS[person.region],
@@ -170,9 +183,9 @@ class _Registers:
             self._add(table, number, code, self._day(day), held_back=repeats)
 
     def _sks(self, substance: str, day: date) -> str:
-        if substance in SKS and self._chance(0.7):
-            return SKS[substance]
-        return f"M{self._code(substance, day)}"
+        listed = substance in SKS and self._chance(0.7)
+        code = SKS[substance] if listed else f"M{self._code(substance, day)}"
+        return code.lower() if self._chance(0.03) else code
 
     def _buy(self, person: Person, dispensing: Dispensing) -> None:
         day, code = dispensing.day, self._code(dispensing.substance, dispensing.day)
@@ -212,4 +225,4 @@ def write_registers(out: Path, persons: int, seed: int) -> None:
     inputs = {name: {"path": f"{name}.csv"} for name in [*COLUMNS, "life_table"]}
     inputs["person"] = {"path": "person.csv", "columns": {"pnr": "V_CPR"}}  # type: ignore[dict-item]
     regions = {code: region for region, code in REGIONS.items()}
-    write_site(out, "denmark", seed, inputs, "Danish", {"regions": regions})
+    write_site(out, "denmark", seed, inputs, "Danish", {"regions": regions, "sas_columns": ["foedselsdato"]})
