@@ -332,7 +332,8 @@ def test_an_identifier_column_whose_name_changes_from_file_to_file(spark: SparkS
 
 def test_a_key_file_says_who_a_registers_numbers_are(spark: SparkSession, tmp_path: Path) -> None:
     """Where the register numbers people anew in each delivery, the same person stays one and a number is not."""
-    site = _site(tmp_path, key_file={"path": str(tmp_path / "key.csv"), "columns": {"identifier": "npr", "person": "p"}})
+    columns = {"identifier": "npr", "person": "p"}
+    site = _site(tmp_path, key_file={"path": str(tmp_path / "key.csv"), "columns": columns})
 
     def ingested(people: str, key_file: str) -> tuple[set[tuple[str, str]], int]:
         (tmp_path / "people.csv").write_text("id,born,sex\n" + people)
