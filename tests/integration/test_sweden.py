@@ -323,7 +323,7 @@ def test_diagnoses_of_another_classification_stop_the_run_where_most_are(spark: 
             [("patient", reason, n) for reason, n in counts.items()], columns=["raw_table", "reason", "n"]
         ),
     }
-    readable, _ = judge_delivery(now, None, {})["raw table patient"]
+    readable, *_ = judge_delivery(now, None, {})["raw table patient"]
     assert (readable.outcome.passed, readable.broken_by) == (False, ("unknown_code:HDIA",))
 
 
