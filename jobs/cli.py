@@ -221,7 +221,7 @@ def _erase(arguments: argparse.Namespace) -> None:
         f"{len(done.tables)} tables were made anew"
     )
     if done.found < done.people:
-        print(f"{done.people - done.found:,} stood in none: see that the list has identifiers exactly as delivered")
+        print(f"{done.people - done.found:,} stood in none: erased before, or not written exactly as delivered")
     print(f"proof: none of the {done.files:,} files of the warehouse holds one of their pseudonyms")
     print("raw files and results are not touched; earlier versions of these tables are gone; run each study again")
 

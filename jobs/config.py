@@ -446,10 +446,12 @@ class Site(Section):
     @model_validator(mode="after")
     def _one_folder_a_delivery(self) -> Site:
         if self.deliveries == "additions":
-            for name, raw in self.inputs.items():
-                if DELIVERY not in raw.path and not name.startswith("life_table"):
+            paths = {f"{name}.path": raw.path for name, raw in self.inputs.items() if not name.startswith("life_table")}
+            paths |= {f"{name}.key_file.path": raw.key_file.path for name, raw in self.inputs.items() if raw.key_file}
+            for name, path in paths.items():
+                if DELIVERY not in path:
                     raise ValueError(
-                        f"inputs.{name}.path: with deliveries: additions every delivery has files of its own; write "
+                        f"inputs.{name}: with deliveries: additions every delivery has files of its own; write "
                         f"{DELIVERY} where the path has the date"
                     )
         return self

@@ -20,7 +20,7 @@ from schemas.contract import LINEAGE
 
 SUPERSEDED = "superseded_"
 SETTLED = ("tumour", "recurrence", "dispensing", "hospital_diagnosis", "hospital_drug", "biomarker")
-# Part of a statement, so that the files of other periods need not be read.
+# Part of a statement as it stands, so that the files of other periods need not be read.
 DAYS = {"dispensing": "dispensed_date", "hospital_drug": "start_date", "biomarker": "sample_date"}
 LINEAGE_NAMES = tuple(column.name for column in LINEAGE)
 HERE = "__here"  # whether an earlier row stands in the table itself; NULL: a row of this delivery

@@ -67,7 +67,6 @@ def erase(store: Store, pseudonyms: Collection[str], key: str, ensure_held: Call
             "erase: a folder cannot be exchanged in one step on an object store; mount the warehouse as a file system"
         )
     warehouse = Path(store.warehouse)
-    recover(warehouse)
     people = store.spark.createDataFrame([(one,) for one in sorted(set(pseudonyms))], "person_id string")
     _suppress(store, people, key)
     marker = last_finished(store.commits(CONFORMED_SCHEMA, MARKER))

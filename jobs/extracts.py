@@ -140,27 +140,43 @@ def _ensure_same_kinds(name: str, extract: Extract) -> None:
 
 def _ensure_same_identifiers(extracts: Mapping[str, Extract]) -> None:
     """InputError where raw tables have the identifier of people as numbers and as text: numbers have lost their leading
-    zeros, and those people would be two."""
-    numbers, texts = list[str](), list[str]()
+    zeros, and those people would be two. Parquet on an object store counts as text."""
+    people: dict[str, str] = {}
     for name, extract in extracts.items():
-        column = extract.raw.id_column
-        if column is None:
+        if extract.raw.id_column is None:
             continue
-        for file in extract.files:
-            type_ = dict(zip(extract.headers[file], extract.types.get(file, ()), strict=False)).get(column, "string")
-            if type_ == "null":
-                continue
-            if re.match("half|float|double|decimal", type_):
-                raise InputError(
-                    f"inputs.{name}: {Path(file).name} has the identifier {column} as {_kind(type_)} with decimals; "
-                    "deliver it as text"
-                )
-            (numbers if _kind(type_) == "number" else texts).append(name)
-    if numbers and texts:
+        told_by, kind = name, _identifier_kind(name, extract, extract.raw.id_column)
+        key_file = extracts.get(key_file_of(name))
+        if key_file is not None:
+            told_by = key_file.raw.name
+            _ensure_alike({name: kind, told_by: _identifier_kind(told_by, key_file, "identifier")})
+            kind = _identifier_kind(told_by, key_file, "person")
+        people[told_by] = kind
+    _ensure_alike(people)
+
+
+def _ensure_alike(kinds: Mapping[str, str]) -> None:
+    number, text = (next((name for name, one in kinds.items() if one == kind), None) for kind in ("number", "text"))
+    if number is not None and text is not None:
         raise InputError(
-            f"inputs.{numbers[0]}: has the identifier of people as a number, inputs.{texts[0]} as text, where zeros "
-            "may lead; deliver all of them as text"
+            f"inputs.{number}: has the identifier of people as a number, inputs.{text} as text, where zeros may lead; "
+            "deliver all of them as text"
         )
+
+
+def _identifier_kind(name: str, extract: Extract, column: str) -> str:
+    """number, text, or nothing where no file has any; InputError for numbers with a fixed number of decimals, which
+    would be part of their text."""
+    kinds = set()
+    for file, types in extract.types.items():
+        type_ = dict(zip(extract.headers[file], types, strict=True)).get(column, "null")
+        if re.fullmatch(r"decimal\d*\(\d+, [1-9]\d*\)", type_):
+            raise InputError(
+                f"inputs.{name}: {Path(file).name} has the identifier {column} with decimals; deliver it as text"
+            )
+        kinds.add("number" if _kind(type_) == "number" else type_ if type_ == "null" else "text")
+    kinds -= {"null"}
+    return (kinds or {"" if extract.types else "text"}).pop()
 
 
 def _parquet_columns(session: Callable[[], SparkSession], name: str, file: str) -> list[str]:
@@ -248,7 +264,8 @@ def _names(name: str, file: str, header: list[str], raw: RawTable, declared: Inp
     repeated = {column for column in names if names.count(column) > 1}
     if repeated:
         raise InputError(
-            f"inputs.{name}: {Path(file).name} has the column {min(repeated)} twice; ask for the extract again"
+            f"inputs.{name}: {Path(file).name} has the column {min(repeated)} twice; ask for the extract again, or see "
+            "columns in the site file"
         )
     return names, unknown
 
@@ -273,8 +290,11 @@ def _extract(session: Callable[[], SparkSession], raw: RawTable, declared: Input
 
 def _key_file(raw: RawTable) -> RawTable:
     """The key file of a raw table, as a table that is read like one."""
-    if raw.id_column is None:
-        raise InputError(f"inputs.{raw.name}.key_file: the table has no identifier of people")
+    if raw.id_column is None or raw.id_parts:
+        raise InputError(
+            f"inputs.{raw.name}.key_file: the table has {'numbers of its own beside' if raw.id_parts else 'no'} "
+            "identifiers of people; deliver it with the identifiers of the others"
+        )
     return RawTable(
         name=key_file_of(raw.name),
         annotate=lambda rows, _: rows,

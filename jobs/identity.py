@@ -82,26 +82,42 @@ def with_hashes(keyed: DataFrame, text: str, names: tuple[str, str]) -> DataFram
     return keyed.withColumns(dict(zip(names, hashes, strict=True))).drop(text)
 
 
-def ensure_one_person(name: str, key_file: DataFrame) -> None:
-    """QualityError where a key file (identifier, person, and whether a row is `broken`) does not say of each identifier
-    whose it is."""
-    said = key_file.groupBy("identifier").agg(
-        F.count_if(F.col("broken") | F.col("identifier").isNull() | F.col("person").isNull()).alias("unsaid"),
-        F.count_distinct("person").alias("people"),
+def _register_number(identifier: Column) -> Column:
+    return _pseudonym(F.concat_ws("\u001f", F.lit("number of a register"), identifier))
+
+
+def people_of(key_file: DataFrame, broken: str, key: bytes) -> DataFrame:
+    """Whose a register's numbers are: `register_number` and `person_id`, pseudonyms both, and `is_unsaid` where a row
+    of the key file (columns identifier, person) is broken or has an empty cell."""
+    said = with_key(key_file, key).select(
+        _register_number(F.col("identifier")).alias("register_number"),
+        _pseudonym(F.col("person")).alias("person_id"),
+        (F.col(broken) | F.col("identifier").isNull() | F.col("person").isNull()).alias("is_unsaid"),
     )
-    unsaid, ambiguous = said.agg(F.sum("unsaid"), F.count_if(F.col("people") > 1)).collect()[0]
-    if unsaid or ambiguous:
+    return said.distinct()
+
+
+def ensure_one_person(name: str, people: DataFrame) -> None:
+    """QualityError where `people_of` a key file does not say of each number whose it is."""
+    of_number = people.groupBy("register_number").agg(
+        F.count_distinct("person_id").alias("people"), F.count_if("is_unsaid").alias("unsaid")
+    )
+    ambiguous, unsaid = of_number.agg(F.count_if(F.col("people") > 1), F.count_if(F.col("unsaid") > 0)).collect()[0]
+    if ambiguous or unsaid:
         raise QualityError(
-            f"inputs.{name}: {unsaid or 0:,} rows are damaged or have an empty cell, {ambiguous:,} identifiers belong "
-            "to several people; ask for the key file again; nothing was written"
+            f"inputs.{name}: rows that are damaged or have an empty cell name {unsaid:,} numbers, {ambiguous:,} numbers"
+            " belong to several people; ask for the key file again; nothing was written"
         )
 
 
-def identify(rows: DataFrame, id_column: str, key_file: DataFrame) -> DataFrame:
-    """`rows` with the person of the key file in the place of the register's own identifier; NULL where it has none."""
-    known = key_file.select(F.col("identifier").alias(id_column), F.col("person").alias("__person")).distinct()
-    joined = rows.join(known, id_column, "left")
-    return joined.withColumn(id_column, F.col("__person")).drop("__person").select(rows.columns)
+def identify(rows: DataFrame, id_column: str, people: DataFrame, key: bytes) -> DataFrame:
+    """`rows` with `person_id` in the place of a register's number, by `people_of` its key file; NULL where it has none.
+
+    The number is made a pseudonym before rows are brought together by it.
+    """
+    number = with_key(rows, key).withColumn("register_number", _register_number(F.col(id_column)))
+    known = people.select("register_number", "person_id")
+    return without_key(number).drop(id_column).join(known, "register_number", "left").drop("register_number")
 
 
 def pseudonymise(keyed: DataFrame, id_column: str, parts: Mapping[str, str] | Sequence[str] = ()) -> DataFrame:

@@ -33,6 +33,7 @@ from jobs.flags import flag_names, flags, is_flagged
 from jobs.identity import (
     ensure_one_person,
     identify,
+    people_of,
     pseudonymise,
     pseudonymise_links,
     with_hashes,
@@ -122,13 +123,18 @@ def annotate_rows(
     suppressions: DataFrame | None,
     partitions: int,
     delivery: str,
+    people: DataFrame | None = None,
 ) -> DataFrame:
-    """Raw rows with pseudonyms, the adapter's typed columns, `reasons` (sorted, empty: accepted), the flags of what
-    stands in them (jobs/delivery_profile.py), `__duplicate` and `__suppressed` (of an erased person: neither accepted
-    nor held back), each person's rows together; without the cells that nothing reads afterwards."""
+    """Raw rows with pseudonyms (by a key file's `people`, where there is one), the adapter's typed columns, `reasons`
+    (sorted, empty: accepted), the flags of what stands in them (jobs/delivery_profile.py), `__duplicate` and
+    `__suppressed` (of an erased person: neither accepted nor held back), each person's rows together; without the cells
+    that nothing reads afterwards."""
     cells = [column for column in rows.columns if column not in (*LINEAGE, *PLACE, BESIDE, CORRUPT)]
-    keyed = with_key(_with_damage(rows, cells), key)
-    if raw.id_column is not None:
+    rows = _with_damage(rows, cells)
+    if people is not None and raw.id_column is not None:
+        rows = identify(rows, raw.id_column, people, key)
+    keyed = with_key(rows, key)
+    if people is None and raw.id_column is not None:
         keyed = pseudonymise(keyed, raw.id_column, {part: raw.id_names.get(part, part) for part in raw.id_parts})
     if raw.links:
         keyed = pseudonymise_links(keyed, raw.links)
@@ -267,17 +273,6 @@ def partitions_of(extract: Extract, spark: SparkSession) -> int:
     return max(least, math.ceil(size_of(extract) / PARTITION_BYTES))
 
 
-def _identified(spark: SparkSession, extracts: Mapping[str, Extract], name: str) -> DataFrame:
-    """The raw rows of a table, people named by its key file where it has one."""
-    rows, key_extract = read_extract(spark, extracts[name]), extracts.get(key_file_of(name))
-    id_column = extracts[name].raw.id_column
-    if key_extract is None or id_column is None:
-        return rows
-    key_file = read_extract(spark, key_extract).withColumn("broken", F.col(CORRUPT))
-    ensure_one_person(key_extract.raw.name, key_file)
-    return identify(rows, id_column, key_file)
-
-
 @contextmanager
 def ingested_tables(
     spark: SparkSession,
@@ -293,10 +288,18 @@ def ingested_tables(
     raws = {raw.name: raw for raw in adapter.raw_tables}
 
     def annotated(name: str) -> DataFrame:
-        rows, partitions = _identified(spark, extracts, name), partitions_of(extracts[name], spark)
-        return annotate_rows(rows, raws[name], site, key, suppressions, partitions, delivery)
+        rows, partitions = read_extract(spark, extracts[name]), partitions_of(extracts[name], spark)
+        people = key_files.get(key_file_of(name))
+        return annotate_rows(rows, raws[name], site, key, suppressions, partitions, delivery, people)
 
     names = [name for name in extracts if name in raws]
+    key_files = {
+        name: people_of(read_extract(spark, extract), CORRUPT, key)
+        for name, extract in extracts.items()
+        if name not in raws
+    }
+    for name, people in key_files.items():
+        ensure_one_person(name, people)
     held = [annotated(name).persist(StorageLevel.MEMORY_AND_DISK) for name in names]
     raw_rows = {name: frame.withColumn("delivery", F.lit(delivery)) for name, frame in zip(names, held, strict=True)}
     try:

@@ -727,6 +727,15 @@ def _record(run: Run, records: list[StageRecord]) -> None:
     run.store.append(run.schema("runs"), "runs", frame.coalesce(1), {})
 
 
+@contextmanager
+def _locked(run: Run) -> Iterator[Lock]:
+    """The lock of the run's warehouse, and tables in their places that an interrupted erasure was moving."""
+    with Lock(run.spark, run.site.warehouse) as lock:
+        if "://" not in run.site.warehouse:
+            recover(Path(run.site.warehouse))
+        yield lock
+
+
 def ensure_followed_by_data(run: Run) -> None:
     """ConfigurationError where the study follows people beyond what the delivery can know: nobody dies there, and
     treatment that goes on looks stopped."""
@@ -760,9 +769,7 @@ def run_stages(run: Run, first: str, last: str) -> Manifest:
     read_key(run.site)
     _ = run.extracts  # a missing file or column stops the run before Spark starts and before anything is written
     records: list[StageRecord] = []
-    with Lock(run.spark, run.site.warehouse) as lock:
-        if "://" not in run.site.warehouse:
-            recover(Path(run.site.warehouse))
+    with _locked(run) as lock:
         ensure_one_key(run)
         for stage in TABLE_STAGES:
             if stage.name in wanted:
@@ -820,14 +827,14 @@ def read_person(run: Run, pseudonym: str) -> tuple[pa.Table, pa.Table]:
 def erase_people(run: Run, identifiers: Collection[str]) -> Erasure:
     """Take people out of the site's tables and those of its studies, for good; see jobs/erasure.py."""
     key = read_key(run.site)
-    with Lock(run.spark, run.site.warehouse) as lock:
+    with _locked(run) as lock:
         ensure_one_key(run)
         return erase(run.store, [pseudonym_of(one, key) for one in identifiers], key_check(key), lock.ensure_held)
 
 
 def _each_table(run: Run) -> Iterator[tuple[str, str]]:
     """Schema and name of every table of the warehouse, while its lock is held."""
-    with Lock(run.spark, run.site.warehouse) as lock:
+    with _locked(run) as lock:
         for schema in run.store.schemas():
             for name in run.store.tables(schema):
                 lock.ensure_held()

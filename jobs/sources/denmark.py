@@ -351,16 +351,16 @@ def _relate(annotated: Mapping[str, DataFrame], site: Site) -> dict[str, DataFra
 
 
 def _claims(accepted: Mapping[str, DataFrame]) -> DataFrame:
-    """What the registers of deaths, migrations, persons and patients say of a person, believed in this order."""
+    """What the registers of migrations, deaths, persons and patients say of a person, believed in this order."""
     exact = F.when(F.col("death_date").isNotNull(), "day")
     person, claims = accepted["person"], []
     if "vnds" in accepted:
         moves = last_moves(accepted["vnds"])
         person = _without_returned(person, moves)
-        claims.append(moves.withColumn("priority", F.lit(1)))
+        claims.append(moves.withColumn("priority", F.lit(-1)))  # the others keep the rank that tables have them with
     claims.append(
         person.withColumns(
-            {"priority": F.lit(2), "region": F.col("region_of"), "birth_date_precision": F.lit("day"),
+            {"priority": F.lit(1), "region": F.col("region_of"), "birth_date_precision": F.lit("day"),
              "death_date_precision": exact}
         )
     )  # fmt: skip
@@ -370,7 +370,7 @@ def _claims(accepted: Mapping[str, DataFrame]) -> DataFrame:
     columns = ("person_id", "start_date", "source_file", "source_row", "delivery")
     if contacts:
         seen = reduce(DataFrame.unionByName, [frame.select(*columns) for frame in contacts])
-        claims.append(seen_in_hospital(seen, priority=3))
+        claims.append(seen_in_hospital(seen, priority=2))
     return claims_of(*claims)
 
 

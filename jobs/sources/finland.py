@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, DataFrame
@@ -66,7 +67,7 @@ PRODUCT_WORDS = ("inf", "inj", "infuusio", "injektio", "kuiva-aine", "konsentraa
 # A strength: a number after a blank (but not as in alfa 2b), or a number with its unit (but not as in T-DM1).
 STRENGTH_NUMBER = r"\d[\d.,]*+"
 UNIT = r"\s*(?:%|(?:mg|g|mikrog|ug|µg|mcg|ml|l|iu|ky|ku|mu|yks|milj|mmol|mbq)(?![\p{L}\d]))"
-AFTER_BLANK = rf"\s+{STRENGTH_NUMBER}(?:{UNIT}|\s*(?:x|kpl)(?!\p{{L}})|(?![\p{{L}}\d])).*"
+AFTER_BLANK = rf"(?<!\s)\s++{STRENGTH_NUMBER}(?:{UNIT}|\s*(?:x|kpl)(?!\p{{L}})|(?![\p{{L}}\d])).*"
 STRENGTH = rf"{AFTER_BLANK}|(?<![\d.,]){STRENGTH_NUMBER}{UNIT}.*"
 
 FINNISH_DAY, FINNISH_MONTH = r"^(\d{1,2})\.(\d{1,2})\.(\d{4})$", r"^(\d{1,2})[./](\d{4})$"
@@ -75,8 +76,9 @@ MIDNIGHT = r"[ T]00:00(:00(\.0+)?)?$"
 MISSPELT_ATC = r"^[A-Z][O\d]{2}[A-Z]{2}[O\d]{2}$"
 DIAGNOSES = ("PDGO", "pdgo", "sdg")  # prefixes of columns
 # A cell of the care register with a code, a second one (I79.2 in E10.5+I79.2*), and the ATC code of an adverse effect.
-CODE, BETWEEN = r"[A-Z]\d{2}(?:\.?[0-9A-Z]{1,3})?", r"\W*[^\w.]\W*"
-SEVERAL = rf"(?i)^\W*({CODE})(?:{BETWEEN}({CODE}))?(?:{BETWEEN}[A-Z]\d{{2}}[A-Z]{{2}}\d{{2}})?\W*$"
+CODE, BETWEEN = r"[A-Z]\d{2}(?:\.?[0-9A-Z]{1,3})?", r"\.*+[^\w.]\W*+"
+SEVERAL = rf"(?i)^\W*+({CODE})(?:{BETWEEN}({CODE}))?(?:{BETWEEN}[A-Z]\d{{2}}[A-Z]{{2}}\d{{2}})?\W*+$"
+FIRST = rf"(?i)^\W*+({CODE}){BETWEEN}"
 LONGEST = 6  # letters and digits of one code
 SECOND = "__second"
 
@@ -112,6 +114,14 @@ def _not_after_delivery(name: str) -> Column:
     return not_after_delivery(_day(name), _precision(name))
 
 
+def _first(name: str) -> Column:
+    """The first day that an inexact date may be."""
+    day, known_to = _day(name), _precision(name)
+    return (
+        F.when(known_to == "month", F.trunc(day, "month")).when(known_to == "year", F.trunc(day, "year")).otherwise(day)
+    )
+
+
 def _whole(name: str) -> Column:
     """A code that was written as a number with decimals, without them."""
     return F.when(F.col(name).rlike(r"^\d+[,.]0+$"), F.regexp_extract(name, r"^\d+", 0)).otherwise(F.col(name))
@@ -136,6 +146,10 @@ def _atc(name: str) -> Column:
 
 def _letters_and_digits(text: Column) -> Column:
     return F.nullif(F.regexp_replace(F.upper(text), "[^0-9A-Z]", ""), F.lit(""))
+
+
+def _is_no_icd10(cell: Column) -> Column:
+    return F.coalesce(~_letters_and_digits(cell).rlike(ICD10_SHAPE), F.lit(False))
 
 
 def _annotate_population(frame: DataFrame, site: Site) -> DataFrame:
@@ -176,7 +190,7 @@ def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
                 impossible("dg_date", _not_after_delivery("dg_date")), impossible("ex_date", closed),
                 no_code("topo", _letters_and_digits(F.col("topo")), ICD10_SHAPE),
                 reason(status.isin("dead", "emigrated", "lost") & F.col("ex_date").isNull(), "missing:ex_date"),
-                reason(closed < _day("dg_date"), "end_before_start"),
+                reason(closed < _first("dg_date"), "end_before_start"),
             ),
         }
     )  # fmt: skip
@@ -208,6 +222,7 @@ def _annotate_care(frame: DataFrame, _: Site) -> DataFrame:
     reasons = joined_reasons(
         missing("TUPVA"), impossible("TUPVA", start), impossible("LPVM", end), _inexact("TUPVA"), _inexact("LPVM"),
         reason(end < start, "end_before_start"),
+        reason(_is_no_icd10(_codes_of("PDGO")[0]), "unknown_code:PDGO"),
     )  # fmt: skip
     return typed.withColumn("reasons", reasons)
 
@@ -215,10 +230,10 @@ def _annotate_care(frame: DataFrame, _: Site) -> DataFrame:
 def _product_name(name: str, site: Site) -> Column:
     """A product in lower case up to its strength or its form; all of a cell that begins with one."""
     words = [re.escape(str(word).lower()) for word in site.adapter.get("product_words", PRODUCT_WORDS)]
-    forms = [rf"\s+(?:{'|'.join(words)})(?!\p{{L}}).*"] if words else []
+    forms = [rf"(?<!\s)\s++(?:{'|'.join(words)})(?!\p{{L}}).*"] if words else []
     rest = f"(?:{'|'.join([*forms, STRENGTH])})$"
     product = F.lower(F.trim(F.col(name)))
-    named = F.regexp_replace(F.regexp_replace(product, rest, ""), r"[\s,;:(-]+$", "")
+    named = F.regexp_replace(F.regexp_replace(product, rest, ""), r"(?<![\s,;:(-])[\s,;:(-]++$", "")
     return F.coalesce(F.nullif(named, F.lit("")), F.nullif(product, F.lit("")))
 
 
@@ -313,6 +328,16 @@ def _tumour(cancer: DataFrame, site: Site) -> DataFrame:
     ).select(*TABLES["tumour"].column_names)
 
 
+def _codes_of(column: str) -> tuple[Column, Column]:
+    """The first code of a cell, and the second; of a cell of more, the first and the rest, which is no code."""
+    cell = F.col(column)
+    is_long = F.length(cell) > LONGEST
+    has_two, has_more = is_long & cell.rlike(SEVERAL), is_long & cell.rlike(FIRST)
+    first = F.when(has_two, F.regexp_extract(cell, SEVERAL, 1)).when(has_more, F.regexp_extract(cell, FIRST, 1))
+    rest = F.when(has_two, F.regexp_extract(cell, SEVERAL, 2)).when(has_more, F.regexp_replace(cell, FIRST, ""))
+    return first.otherwise(cell), rest
+
+
 def _diagnoses(care: DataFrame) -> DataFrame:
     """One row per code and position on a contact, also of what is no ICD-10; of a cell with two codes the second is a
     secondary diagnosis."""
@@ -323,10 +348,7 @@ def _diagnoses(care: DataFrame) -> DataFrame:
     cells = {}
     for column in care.columns:
         if column.startswith(DIAGNOSES):
-            cell = F.col(column)
-            is_several = (F.length(cell) > LONGEST) & cell.rlike(SEVERAL)
-            cells[column] = F.when(is_several, F.regexp_extract(cell, SEVERAL, 1)).otherwise(cell)
-            cells[f"{column}{SECOND}"] = F.when(is_several, F.regexp_extract(cell, SEVERAL, 2))
+            cells[column], cells[f"{column}{SECOND}"] = _codes_of(column)
     return unpivoted(care.withColumns(cells), DIAGNOSES, _letters_and_digits, position)
 
 
@@ -356,7 +378,9 @@ def _strange_codes(accepted: Mapping[str, DataFrame]) -> DataFrame:
         for name in ("purchases", "hospital_drugs")
         if name in accepted
     ]
-    strange = _diagnoses(accepted["care"]).where(~F.col("cell").rlike(ICD10_SHAPE))
+    care = accepted["care"]
+    cells = [_is_no_icd10(F.col(column)) for column in care.columns if column.startswith(DIAGNOSES)]
+    strange = _diagnoses(care.where(reduce(or_, cells))).where(~F.col("cell").rlike(ICD10_SHAPE))
     parts.append(counted_codes(strange, "care", "PDGO, SDG", F.col("cell")))
     return reduce(DataFrame.unionByName, parts)
 

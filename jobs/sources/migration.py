@@ -10,11 +10,11 @@ def last_moves(moves: DataFrame) -> DataFrame:
     """One row per person: `last_move`, the day of the last one, `emigration_date`, that day where it was out of the
     country, and its place in the files.
 
-    `moves`: person_id, moved (the day), way (in or out), and the lineage columns.
+    `moves`: person_id, moved (the day), way (in, out; NULL: neither), and the lineage columns.
     """
     # Who moves out and back on one day is a resident.
     move = F.struct("moved", F.col("way") == "in", "source_file", "source_row", "way", "delivery")
-    last = moves.groupBy("person_id").agg(F.max(move).alias("last"))
+    last = moves.where(F.col("way").isNotNull()).groupBy("person_id").agg(F.max(move).alias("last"))
     return last.select(
         "person_id",
         F.col("last.moved").alias("last_move"),

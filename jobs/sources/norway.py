@@ -132,7 +132,8 @@ def _annotate_hospital(frame: DataFrame, site: Site) -> DataFrame:
     accepted = [str(code) for code in site.adapter.get("accepted_nprid_reg", ["1"])]
     sexes = site_codes(site, "sexes", SEX)
     dated = with_compact_dates(frame, {"start_date": "inndato", "end_date": "utdato", "birth_date": "fodselsar"})
-    typed = dated.withColumn("sex", decoded("kjonn", sexes))
+    born = not_after_delivery(F.col("birth_date"), compact_precision("fodselsar"))
+    typed = dated.withColumns({"sex": decoded("kjonn", sexes), "birth_date": born})
     start, end, born = F.col("start_date"), F.col("end_date"), F.col("birth_date")
     reasons = joined_reasons(
         impossible("fodselsar", born), missing("inndato"), impossible("inndato", start), impossible("utdato", end),

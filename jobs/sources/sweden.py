@@ -223,8 +223,8 @@ def _annotate_patient(frame: DataFrame, _: Site) -> DataFrame:
                 reason(_last("UTDATUM") < _first("INDATUM"), "end_before_start"),
                 # With a drug the row is kept without its diagnosis. Most rows have none, so that a column that was
                 # retyped still stops the run.
-                reason(~has_drug & _is_no_icd10("HDIA"), "unknown_code:HDIA"),
-                reason(has_drug & is_start_inexact, "inexact_date_of_drug:INDATUM"),
+                reason(_is_no_icd10("HDIA") & ~has_drug, "unknown_code:HDIA"),
+                reason(is_start_inexact & has_drug, "inexact_date_of_drug:INDATUM"),
             ),
         }
     )  # fmt: skip

@@ -24,6 +24,7 @@ from jobs.identity import pseudonym_of
 from jobs.ingest import ingested_tables
 from jobs.sources.adapter import load_adapter
 from jobs.sources.life_table import PUBLISHED
+from jobs.sources.migration import last_moves
 
 KEY = b"k" * 32
 MOVERS = tuple(f"060660000{n}" for n in range(1, 10))
@@ -461,3 +462,13 @@ def test_the_site_file_lists_every_key_that_is_read() -> None:
     assert not [key for key in read if key not in docstring]
     tables = {raw.name for raw in load_adapter("denmark").raw_tables} - {raw.name for raw in PUBLISHED}
     assert set(listed["inputs"]) == tables
+
+
+def test_a_move_that_is_neither_in_nor_out_is_none(spark: SparkSession) -> None:
+    moves = [("a", date(2015, 1, 1), "out", "f", 1, "d"), ("a", date(2018, 1, 1), None, "f", 2, "d"),
+             ("b", date(2015, 1, 1), None, "f", 3, "d"), ("c", date(2015, 1, 1), "out", "f", 4, "d"),
+             ("c", date(2015, 1, 1), "in", "f", 5, "d")]  # fmt: skip
+    columns = "person_id string, moved date, way string, source_file string, source_row long, delivery string"
+    found = last_moves(spark.createDataFrame(moves, columns)).select("person_id", "last_move", "emigration_date")
+    day = date(2015, 1, 1)
+    assert sorted(map(tuple, found.collect())) == [("a", day, day), ("c", day, None)]

@@ -200,7 +200,7 @@ def test_an_erasure_says_who_was_not_found(erased: Path, capsys: pytest.CaptureF
     assert _call(erased, "erase", "--person-list", str(erased / "mistyped.txt")) == 0
     said = capsys.readouterr().out
     assert "1 people are on the list of suppressions, 0 of them stood in a table; 0 tables were made anew" in said
-    assert "1 stood in none: see that the list has identifiers exactly as delivered" in said
+    assert "1 stood in none: erased before, or not written exactly as delivered" in said
     shutil.rmtree(suppressions)
     (erased / "kept").rename(suppressions)
 

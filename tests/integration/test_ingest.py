@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import hmac
 from contextlib import nullcontext
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.config import RawInput, Site
+from jobs.config import InputFile, RawInput, Site
 from jobs.delivery_profile import profiled
 from jobs.errors import ConfigurationError, InputError, QualityError
 from jobs.extracts import find_extracts, fingerprint_files, read_extract
@@ -343,8 +344,9 @@ def test_a_key_file_says_who_a_registers_numbers_are(spark: SparkSession, tmp_pa
         with ingested_tables(spark, site, ADAPTER, extracts, "2020-06-30", KEY) as done:
             rows = done.conformed["people"].collect()
             assert {row.raw_table for row in done.ledger.collect()} == {"people"}
-            held = [row.reasons for row in done.quarantined["people"].collect()]
-            assert held == [["missing_identifier"]] * len(held)
+            held = done.quarantined["people"].collect()
+            assert [row.reasons for row in held] == [["missing_identifier"]] * len(held)
+            assert {row.source_row for row in (*rows, *held)} == set(range(1, len(rows) + len(held) + 1))
             return {(names[row.person_id], row.birth_date.isoformat()) for row in rows}, len(held)
 
     names = {pseudonym_of(name, KEY): name for name in ("ada", "bea", "17")}
@@ -352,9 +354,9 @@ def test_a_key_file_says_who_a_registers_numbers_are(spark: SparkSession, tmp_pa
     assert ingested("17,1950-01-02,1\n18,1960-01-02,2\n", "17,ada\n18,bea\n18,bea\n") == ({ada, bea}, 0)
     assert ingested("17,1960-01-02,2\n18,1950-01-02,1\n19,1970-01-02,1\n", "18,ada\n17,bea\n") == ({ada, bea}, 1)
     for wrong, says in (
-        ("17,ada\n17,bea\n", "0 rows are damaged or have an empty cell, 1 identifiers belong to several people"),
-        ("17,ada\n18,\n,bea\n", "2 rows are damaged or have an empty cell, 0 identifiers"),
-        ("17,ada\n18,bea,x\n", "1 rows are damaged or have an empty cell"),
+        ("17,ada\n17,bea\n", "rows that are damaged or have an empty cell name 0 numbers, 1 numbers belong"),
+        ("17,ada\n18,\n,bea\n", "rows that are damaged or have an empty cell name 2 numbers, 0 numbers belong"),
+        ("17,ada\n18,bea,x\n", "rows that are damaged or have an empty cell name 1 numbers"),
     ):
         with pytest.raises(QualityError, match=rf"inputs\.people\.key_file: {says}"):
             ingested("17,1950-01-02,1\n", wrong)
@@ -370,7 +372,9 @@ def test_a_key_file_says_who_a_registers_numbers_are(spark: SparkSession, tmp_pa
         ([101501234], [101501234], None),
         (["0101501234"], [101501234], "inputs.drugs: has the identifier of people as a number, inputs.people as text"),
         ([101501234], ["0101501234"], "inputs.people: has the identifier of people as a number, inputs.drugs as text"),
-        ([101501234], [101501234.0], "the identifier id as number with decimals"),
+        ([101501234], [101501234.0], None),  # as whole numbers with gaps are written
+        ([101501234], [Decimal("101501234")], None),
+        ([101501234], [Decimal("101501234.00")], "inputs.drugs: drugs.parquet has the identifier id with decimals"),
         (["0101501234"], [None], None),
     ],
 )
@@ -388,6 +392,36 @@ def test_people_are_named_alike_in_every_raw_table(
     with nullcontext() if says is None else pytest.raises(InputError, match=says):
         assert set(find_extracts(_fail, site, adapter)) == {"people", "drugs"}
     find_extracts(_fail, site, dataclasses.replace(adapter, numbers_people=True))
+
+
+@pytest.mark.parametrize(
+    ("own", "identifier", "person", "says"),
+    [
+        ([17], [17], ["0101501234"], None),
+        (["017"], ["017"], ["0101501234"], None),
+        (["017"], [17], ["0101501234"], "inputs.drugs.key_file: has the identifier of people as a number, inputs.dr"),
+        ([17], [17], [101501234], "inputs.drugs.key_file: has the identifier of people as a number, inputs.people"),
+    ],
+)
+def test_people_of_a_key_file_are_named_as_everywhere(
+    tmp_path: Path, own: list[Any], identifier: list[Any], person: list[Any], says: str | None
+) -> None:
+    (tmp_path / "people.csv").write_text("id,born,sex\n0101501234,1950-01-02,1\n")
+    for name, columns in {
+        "drugs": {"id": own, "born": ["1950-01-02"], "sex": ["1"]},
+        "key": {"identifier": identifier, "person": person},
+    }.items():
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    key_file = InputFile(path=str(tmp_path / "key.parquet"), format="parquet")
+    drugs = RawInput(path=str(tmp_path / "drugs.parquet"), format="parquet", key_file=key_file)
+    inputs = {"people": RawInput(path=str(tmp_path / "people.csv")), "drugs": drugs}
+    adapter = Adapter("test", (PEOPLE, dataclasses.replace(PEOPLE, name="drugs")), lambda accepted, _: dict(accepted))
+    site = Site(country="test", warehouse=str(tmp_path), inputs=inputs)
+    with nullcontext() if says is None else pytest.raises(InputError, match=says):
+        find_extracts(_fail, site, adapter)
+    parts = dataclasses.replace(PEOPLE, name="drugs", id_parts=("place",))
+    with pytest.raises(InputError, match="numbers of its own beside identifiers"):
+        find_extracts(_fail, site, dataclasses.replace(adapter, raw_tables=(PEOPLE, parts)))
 
 
 def test_a_csv_that_claims_to_be_parquet(tmp_path: Path) -> None:
@@ -428,7 +462,8 @@ def test_the_key_is_in_no_plan(spark: SparkSession) -> None:
 def test_the_key_is_in_no_event_log(spark: SparkSession, tmp_path: Path) -> None:
     """Everything that the engine tells its log while rows are pseudonymised, counted and read."""
     key = b"Key-of-this-test-" + bytes(range(65, 65 + 24))
-    (tmp_path / "people.csv").write_text("id,born,sex\nAda-1,1950-01-02,1\nBea-2,1951-01-02,1\n")
+    (tmp_path / "people.csv").write_text("id,born,sex\nNo-17,1950-01-02,1\nNo-18,1951-01-02,1\n")
+    (tmp_path / "key.csv").write_text("identifier,person\nNo-17,Ada-1\nNo-18,Bea-2\n")
     context, jvm = spark.sparkContext, cast("Any", spark._jvm)
     scala = context._jsc.sc()
     log = jvm.org.apache.spark.scheduler.EventLoggingListener(
@@ -438,7 +473,7 @@ def test_the_key_is_in_no_event_log(spark: SparkSession, tmp_path: Path) -> None
     log.start()
     scala.addSparkListener(log)
     try:
-        site = _site(tmp_path)
+        site = _site(tmp_path, key_file={"path": str(tmp_path / "key.csv")})
         extracts = find_extracts(_fail, site, ADAPTER)
         with ingested_tables(spark, site, ADAPTER, extracts, "2020-06-30", key) as done:
             assert {row.person_id for row in done.conformed["people"].collect()} == {
@@ -459,7 +494,7 @@ def test_the_key_is_in_no_event_log(spark: SparkSession, tmp_path: Path) -> None
         numbers = ", ".join(str(byte if byte < 128 else byte - 256) for byte in form[:12])
         for written in (form[:12].decode("latin-1"), form[:12].hex(), base64.b64encode(form[:12]).decode(), numbers):
             assert written.lower() not in told.lower()
-    for cell in ("Ada-1", "Bea-2", "1950-01-02"):
+    for cell in ("Ada-1", "Bea-2", "No-17", "1950-01-02"):
         assert cell not in told
 
 
