@@ -14,6 +14,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
 
+from jobs.sources.parse import first_day
 from jobs.store import CONFORMED_SCHEMA, Commit, Store
 from schemas import CONFORMED, Table
 from schemas.contract import LINEAGE
@@ -42,10 +43,7 @@ def day_of(table: str, contacts_keep_day: bool) -> str | None:
 def _said(table: Table, name: str) -> Column:
     """A column of a statement; of a date only what is known, for the day that stands for it may be the delivery's."""
     known_to = f"{name}_precision"
-    if known_to not in table.key:
-        return F.col(name)
-    period = F.when(F.col(known_to) == "month", F.trunc(name, "month"))
-    return period.when(F.col(known_to) == "year", F.trunc(name, "year")).otherwise(F.col(name))
+    return first_day(F.col(name), F.col(known_to)) if known_to in table.key else F.col(name)
 
 
 def _statement(table: Table) -> list[Column]:

@@ -27,6 +27,7 @@ from jobs.sources.parse import (
     ICD10_SHAPE,
     counted_codes,
     decoded,
+    first_day,
     impossible,
     impossible_number,
     joined_reasons,
@@ -114,14 +115,6 @@ def _not_after_delivery(name: str) -> Column:
     return not_after_delivery(_day(name), _precision(name))
 
 
-def _first(name: str) -> Column:
-    """The first day that an inexact date may be."""
-    day, known_to = _day(name), _precision(name)
-    return (
-        F.when(known_to == "month", F.trunc(day, "month")).when(known_to == "year", F.trunc(day, "year")).otherwise(day)
-    )
-
-
 def _whole(name: str) -> Column:
     """A code that was written as a number with decimals, without them."""
     return F.when(F.col(name).rlike(r"^\d+[,.]0+$"), F.regexp_extract(name, r"^\d+", 0)).otherwise(F.col(name))
@@ -190,7 +183,7 @@ def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
                 impossible("dg_date", _not_after_delivery("dg_date")), impossible("ex_date", closed),
                 no_code("topo", _letters_and_digits(F.col("topo")), ICD10_SHAPE),
                 reason(status.isin("dead", "emigrated", "lost") & F.col("ex_date").isNull(), "missing:ex_date"),
-                reason(closed < _first("dg_date"), "end_before_start"),
+                reason(closed < first_day(_day("dg_date"), _precision("dg_date")), "end_before_start"),
             ),
         }
     )  # fmt: skip

@@ -56,8 +56,14 @@ def not_after_delivery(day: Column, known_to: Column) -> Column:
     """The day of a date known to the day, the month or the year; that of an inexact one is the delivery's where it
     would lie after it, unless the whole month or year does."""
     delivery = F.to_date("delivery")
-    first = F.when(known_to == "month", F.trunc(day, "month")).when(known_to == "year", F.trunc(day, "year"))
-    return F.when(first <= delivery, F.least(day, delivery)).otherwise(day)
+    is_capped = (known_to != "day") & (first_day(day, known_to) <= delivery)
+    return F.when(is_capped, F.least(day, delivery)).otherwise(day)
+
+
+def first_day(day: Column, known_to: Column) -> Column:
+    """The first day that a date known to the day, the month or the year may be."""
+    of_period = F.when(known_to == "month", F.trunc(day, "month")).when(known_to == "year", F.trunc(day, "year"))
+    return of_period.otherwise(day)
 
 
 def partial_date(name: str) -> Column:

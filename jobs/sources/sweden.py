@@ -28,6 +28,7 @@ from jobs.sources.parse import (
     ICD10_SHAPE,
     bare_code,
     decoded,
+    first_day,
     impossible,
     impossible_number,
     joined_reasons,
@@ -100,14 +101,6 @@ PROCEDURES = ("OP", *(f"OP{number}" for number in range(1, 31)))
 def _with_dates(frame: DataFrame, *names: str) -> DataFrame:
     """The frame with dates of which nothing is known as missing."""
     return frame.withColumns({name: F.when(~F.col(name).rlike(UNKNOWN), F.col(name)) for name in names})
-
-
-def _first(name: str) -> Column:
-    """The first day that a partial date may be."""
-    day, known_to = partial_date(name), partial_precision(name)
-    return (
-        F.when(known_to == "month", F.trunc(day, "month")).when(known_to == "year", F.trunc(day, "year")).otherwise(day)
-    )
 
 
 def _last(name: str) -> Column:
@@ -220,7 +213,7 @@ def _annotate_patient(frame: DataFrame, _: Site) -> DataFrame:
             "end_date": F.when(is_end_inexact, F.greatest(start, end)).otherwise(end),
             "reasons": joined_reasons(
                 missing("INDATUM"), impossible("INDATUM", start), impossible("UTDATUM", end),
-                reason(_last("UTDATUM") < _first("INDATUM"), "end_before_start"),
+                reason(_last("UTDATUM") < first_day(start, partial_precision("INDATUM")), "end_before_start"),
                 # With a drug the row is kept without its diagnosis. Most rows have none, so that a column that was
                 # retyped still stops the run.
                 reason(_is_no_icd10("HDIA") & ~has_drug, "unknown_code:HDIA"),
