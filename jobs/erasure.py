@@ -78,11 +78,11 @@ def erase(store: Store, pseudonyms: Collection[str], key: str, ensure_held: Call
                 continue
             ensure_held()
             identity = identities.get(name) if schema == CONFORMED_SCHEMA else None
-            found |= _renew(store, schema, name, people, identity)
+            found |= _renew(store, schema, name, people, identity, ensure_held)
             touched.append(f"{schema}.{name}")
             if schema == CONFORMED_SCHEMA:
                 renewed.append(name)
-    _rewrite_marker(store, renewed)
+    _rewrite_marker(store, renewed, ensure_held)
     files = sum(1 for _ in _files(warehouse))
     left = _finds(warehouse, pseudonyms)
     if left:
@@ -109,7 +109,14 @@ def _renewed_fingerprint(commit: Commit) -> str:
     return fingerprint(["erased", commit.fingerprint, secrets.token_hex(16)])
 
 
-def _renew(store: Store, schema: str, name: str, people: DataFrame, identity: str | None) -> set[str]:
+def _renew(
+    store: Store,
+    schema: str,
+    name: str,
+    people: DataFrame,
+    identity: str | None,
+    ensure_held: Callable[[], None],
+) -> set[str]:
     """The newest rows without the people, in a fresh folder with a fresh log, in the place of the old one; those of the
     commit of that identity, where there is one: a run that failed leaves newer ones. Returns who was in them."""
     newest = store.existing(schema, name)
@@ -121,20 +128,28 @@ def _renew(store: Store, schema: str, name: str, people: DataFrame, identity: st
     note = {key: value for key, value in newest.note.items() if key == "key"}
     if schema == CONFORMED_SCHEMA:
         note["fingerprint"] = _renewed_fingerprint(newest)
-    _exchange(store, schema, name, kept, note)
+    _exchange(store, schema, name, kept, note, ensure_held)
     return {str(row[0]) for row in found}
 
 
-def _exchange(store: Store, schema: str, name: str, rows: DataFrame, note: Mapping[str, Any]) -> None:
+def _exchange(
+    store: Store,
+    schema: str,
+    name: str,
+    rows: DataFrame,
+    note: Mapping[str, Any],
+    ensure_held: Callable[[], None],
+) -> None:
     folder = Path(store.warehouse, schema)
     store.write_beside(schema, name, BESIDE + name, rows, note)
+    ensure_held()  # who took the lock over has cleared away what lay beside
     (folder / name).rename(folder / (BEFORE + name))
     (folder / (BESIDE + name)).rename(folder / name)
     shutil.rmtree(folder / (BEFORE + name))
     store.forget_cached()
 
 
-def _rewrite_marker(store: Store, renewed: Iterable[str]) -> None:
+def _rewrite_marker(store: Store, renewed: Iterable[str], ensure_held: Callable[[], None]) -> None:
     """The marker names the tables made anew, also those of an erasure that did not come to its end; what was ingested
     stays known, earlier versions do not."""
     marker = last_finished(store.commits(CONFORMED_SCHEMA, MARKER))
@@ -154,7 +169,8 @@ def _rewrite_marker(store: Store, renewed: Iterable[str]) -> None:
         note["identities"][name] = newest.identity
         note["counts"].pop(name, None)  # the next gate judges all of it
     # Its history would name versions of the tables that now are others.
-    _exchange(store, CONFORMED_SCHEMA, MARKER, store.read(CONFORMED_SCHEMA, MARKER, marker.version), note)
+    rows = store.read(CONFORMED_SCHEMA, MARKER, marker.version)
+    _exchange(store, CONFORMED_SCHEMA, MARKER, rows, note, ensure_held)
 
 
 def recover(warehouse: Path) -> None:

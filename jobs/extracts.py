@@ -165,12 +165,12 @@ def _ensure_alike(kinds: Mapping[str, str]) -> None:
 
 
 def _identifier_kind(name: str, extract: Extract, column: str) -> str:
-    """number, text, or nothing where no file has any; InputError for numbers with a fixed number of decimals, which
-    would be part of their text."""
+    """number, text, or nothing where no file has any; InputError for types in which identifiers get decimals or lose
+    digits: decimals, and floats of 32 bits or fewer."""
     kinds = set()
     for file, types in extract.types.items():
         type_ = dict(zip(extract.headers[file], types, strict=True)).get(column, "null")
-        if re.fullmatch(r"decimal\d*\(\d+, [1-9]\d*\)", type_):
+        if re.fullmatch(r"decimal\d*\(\d+, [1-9]\d*\)|(half)?float", type_):
             raise InputError(
                 f"inputs.{name}: {Path(file).name} has the identifier {column} with decimals; deliver it as text"
             )
@@ -288,11 +288,13 @@ def _extract(session: Callable[[], SparkSession], raw: RawTable, declared: Input
     return extract
 
 
-def _key_file(raw: RawTable) -> RawTable:
+def _key_file(extract: Extract) -> RawTable:
     """The key file of a raw table, as a table that is read like one."""
-    if raw.id_column is None or raw.id_parts:
+    raw = extract.raw
+    parts = set(raw.id_parts) & {column for header in extract.headers.values() for column in header}
+    if raw.id_column is None or parts:
         raise InputError(
-            f"inputs.{raw.name}.key_file: the table has {'numbers of its own beside' if raw.id_parts else 'no'} "
+            f"inputs.{raw.name}.key_file: the table has {'numbers of its own beside' if parts else 'no'} "
             "identifiers of people; deliver it with the identifiers of the others"
         )
     return RawTable(
@@ -329,7 +331,7 @@ def find_extracts(session: Callable[[], SparkSession], site: Site, adapter: Adap
             continue
         extracts[raw.name] = _extract(session, raw, declared)
         if declared.key_file is not None:
-            key_file = _key_file(raw)
+            key_file = _key_file(extracts[raw.name])
             extracts[key_file.name] = _extract(session, key_file, declared.key_file)
     if not adapter.numbers_people:
         _ensure_same_identifiers(extracts)
@@ -341,7 +343,7 @@ def _text(read: DataFrame, column: str) -> Column:
     value = read[column]
     if read.schema[column].dataType not in (DoubleType(), FloatType()):
         return F.make_valid_utf8(value.cast("string"))  # what is no text becomes the sign by which it is known
-    is_whole = (value == F.floor(value)) & (F.abs(value) < 1e15)
+    is_whole = (value == F.floor(value)) & (F.abs(value) < 2**53)  # beyond, whole numbers are not told apart
     return F.when(is_whole, value.cast("bigint").cast("string")).otherwise(value.cast("string"))
 
 

@@ -86,13 +86,13 @@ def _register_number(identifier: Column) -> Column:
     return _pseudonym(F.concat_ws("\u001f", F.lit("number of a register"), identifier))
 
 
-def people_of(key_file: DataFrame, broken: str, key: bytes) -> DataFrame:
+def people_of(key_file: DataFrame, broken: Column, key: bytes) -> DataFrame:
     """Whose a register's numbers are: `register_number` and `person_id`, pseudonyms both, and `is_unsaid` where a row
     of the key file (columns identifier, person) is broken or has an empty cell."""
     said = with_key(key_file, key).select(
         _register_number(F.col("identifier")).alias("register_number"),
         _pseudonym(F.col("person")).alias("person_id"),
-        (F.col(broken) | F.col("identifier").isNull() | F.col("person").isNull()).alias("is_unsaid"),
+        (broken | F.col("identifier").isNull() | F.col("person").isNull()).alias("is_unsaid"),
     )
     return said.distinct()
 
@@ -111,13 +111,15 @@ def ensure_one_person(name: str, people: DataFrame) -> None:
 
 
 def identify(rows: DataFrame, id_column: str, people: DataFrame, key: bytes) -> DataFrame:
-    """`rows` with `person_id` in the place of a register's number, by `people_of` its key file; NULL where it has none.
+    """`rows` with `person_id` in the place of a register's number, by `people_of` its key file; where it has none NULL,
+    and the number's pseudonym in `register_number`, for rows of two such numbers are not the same.
 
     The number is made a pseudonym before rows are brought together by it.
     """
     number = with_key(rows, key).withColumn("register_number", _register_number(F.col(id_column)))
     known = people.select("register_number", "person_id")
-    return without_key(number).drop(id_column).join(known, "register_number", "left").drop("register_number")
+    joined = without_key(number).drop(id_column).join(known, "register_number", "left")
+    return joined.withColumn("register_number", F.when(F.col("person_id").isNull(), F.col("register_number")))
 
 
 def pseudonymise(keyed: DataFrame, id_column: str, parts: Mapping[str, str] | Sequence[str] = ()) -> DataFrame:

@@ -140,7 +140,8 @@ def annotate_rows(
         keyed = pseudonymise_links(keyed, raw.links)
     # Rows that differ in a column that is ignored are not the same row.
     said = ["person_id" if column == raw.id_column else column for column in cells]
-    marked = without_key(_with_content(keyed, [*said, BESIDE])).drop(BESIDE)
+    unknown = ["register_number"] if people is not None else []
+    marked = without_key(_with_content(keyed, [*said, *unknown, BESIDE])).drop(*unknown, BESIDE)
     if raw.is_vocabulary:
         told = marked.withColumn(DUPLICATE, F.lit(False))
     else:
@@ -294,7 +295,11 @@ def ingested_tables(
 
     names = [name for name in extracts if name in raws]
     key_files = {
-        name: people_of(read_extract(spark, extract), CORRUPT, key)
+        name: people_of(
+            _with_damage(read_extract(spark, extract), ["identifier", "person"]),
+            F.col(CORRUPT) | F.col("__damaged"),
+            key,
+        )
         for name, extract in extracts.items()
         if name not in raws
     }

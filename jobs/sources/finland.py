@@ -31,6 +31,7 @@ from jobs.sources.parse import (
     impossible,
     impossible_number,
     joined_reasons,
+    last_day,
     missing,
     no_code,
     not_after_delivery,
@@ -183,7 +184,10 @@ def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
                 impossible("dg_date", _not_after_delivery("dg_date")), impossible("ex_date", closed),
                 no_code("topo", _letters_and_digits(F.col("topo")), ICD10_SHAPE),
                 reason(status.isin("dead", "emigrated", "lost") & F.col("ex_date").isNull(), "missing:ex_date"),
-                reason(closed < first_day(_day("dg_date"), _precision("dg_date")), "end_before_start"),
+                reason(
+                    last_day(closed, _precision("ex_date")) < first_day(_day("dg_date"), _precision("dg_date")),
+                    "end_before_start",
+                ),
             ),
         }
     )  # fmt: skip
@@ -322,12 +326,12 @@ def _tumour(cancer: DataFrame, site: Site) -> DataFrame:
 
 
 def _codes_of(column: str) -> tuple[Column, Column]:
-    """The first code of a cell, and the second; of a cell of more, the first and the rest, which is no code."""
+    """The first code of a cell, and the second; of a cell of more, the first, and all of it, which is no code."""
     cell = F.col(column)
     is_long = F.length(cell) > LONGEST
-    has_two, has_more = is_long & cell.rlike(SEVERAL), is_long & cell.rlike(FIRST)
+    has_two, has_more = is_long & cell.rlike(SEVERAL), is_long & _is_no_icd10(cell) & cell.rlike(FIRST)
     first = F.when(has_two, F.regexp_extract(cell, SEVERAL, 1)).when(has_more, F.regexp_extract(cell, FIRST, 1))
-    rest = F.when(has_two, F.regexp_extract(cell, SEVERAL, 2)).when(has_more, F.regexp_replace(cell, FIRST, ""))
+    rest = F.when(has_two, F.regexp_extract(cell, SEVERAL, 2)).when(has_more, cell)
     return first.otherwise(cell), rest
 
 

@@ -66,6 +66,12 @@ def first_day(day: Column, known_to: Column) -> Column:
     return of_period.otherwise(day)
 
 
+def last_day(day: Column, known_to: Column) -> Column:
+    """The last day that a date known to the day, the month or the year may be."""
+    of_year = F.make_date(F.year(day), F.lit(12), F.lit(31))
+    return F.when(known_to == "month", F.last_day(day)).when(known_to == "year", of_year).otherwise(day)
+
+
 def partial_date(name: str) -> Column:
     """YYYY, YYYYMM or YYYYMMDD, with or without dashes, where 00 or 99 stands for an unknown month or day: what is
     known to the month as the 15th, to the year as 1 July; NULL for anything else."""

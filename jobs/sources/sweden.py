@@ -32,6 +32,7 @@ from jobs.sources.parse import (
     impossible,
     impossible_number,
     joined_reasons,
+    last_day,
     missing,
     no_code,
     not_after_delivery,
@@ -101,13 +102,6 @@ PROCEDURES = ("OP", *(f"OP{number}" for number in range(1, 31)))
 def _with_dates(frame: DataFrame, *names: str) -> DataFrame:
     """The frame with dates of which nothing is known as missing."""
     return frame.withColumns({name: F.when(~F.col(name).rlike(UNKNOWN), F.col(name)) for name in names})
-
-
-def _last(name: str) -> Column:
-    """The last day that a partial date may be."""
-    day, known_to = partial_date(name), partial_precision(name)
-    of_year = F.make_date(F.year(day), F.lit(12), F.lit(31))
-    return F.when(known_to == "month", F.last_day(day)).when(known_to == "year", of_year).otherwise(day)
 
 
 def _day(name: str) -> Column:
@@ -213,7 +207,10 @@ def _annotate_patient(frame: DataFrame, _: Site) -> DataFrame:
             "end_date": F.when(is_end_inexact, F.greatest(start, end)).otherwise(end),
             "reasons": joined_reasons(
                 missing("INDATUM"), impossible("INDATUM", start), impossible("UTDATUM", end),
-                reason(_last("UTDATUM") < first_day(start, partial_precision("INDATUM")), "end_before_start"),
+                reason(
+                    last_day(end, partial_precision("UTDATUM")) < first_day(start, partial_precision("INDATUM")),
+                    "end_before_start",
+                ),
                 # With a drug the row is kept without its diagnosis. Most rows have none, so that a column that was
                 # retyped still stops the run.
                 reason(_is_no_icd10("HDIA") & ~has_drug, "unknown_code:HDIA"),

@@ -73,7 +73,8 @@ FILES = {
         "d;20.5.2016;20.5.2016;I10&;@;",
         "lung;1.6.2014;1.6.2014;E10.5+I79.2*;I79.2;C50#.9",
         "lung;2.6.2014;2.6.2014;Y57.9 #N02BE01;i10+C34.0*;",
-        "lung;3.6.2014;3.6.2014;E10.5+I79.2+H36.0;1749A;",
+        "lung;3.6.2014;3.6.2014;E10.5+I79.2+H36.0;1749A;C50#.91*",
+        "lung;5.6.2014;5.6.2014;I10+E11+J45;;",
         "lung;4.6.2014;4.6.2014;1749A;I10;",
     ],
     "hospital_drugs": [
@@ -200,8 +201,9 @@ def test_diagnoses_without_stray_signs(delivered: dict[str, list[dict[str, Any]]
     assert found == [
         ("010150-123A", "C509", "main"), ("010150-123A", "C509", "secondary"), ("010150-123A", "I10", "secondary"),
         ("d", "I10", "main"),
-        ("lung", "C340", "secondary"), ("lung", "C509", "secondary"), ("lung", "E105", "main"),
-        ("lung", "E105", "main"), ("lung", "I10", "secondary"), ("lung", "I792", "secondary"), ("lung", "Y579", "main"),
+        ("lung", "C340", "secondary"), ("lung", "C509", "secondary"),
+        ("lung", "C5091", "secondary"), ("lung", "E105", "main"), ("lung", "E105", "main"), ("lung", "I10", "main"),
+        ("lung", "I10", "secondary"), ("lung", "I792", "secondary"), ("lung", "Y579", "main"),
     ]  # fmt: skip
     held = sorted(row["reasons"] for row in delivered["held care"])
     assert held == [["end_before_start"], ["unknown_code:PDGO"]]
@@ -244,7 +246,8 @@ def test_a_letter_for_a_digit_is_mended_and_counted(delivered: dict[str, list[di
         ("hospital_drugs", "ANTOREITTI", "QQ"): 1,
         ("population", "ALUE", "99"): 1,
         ("care", "PDGO, SDG", "1749A"): 1,
-        ("care", "PDGO, SDG", "I792H360"): 1,
+        ("care", "PDGO, SDG", "I10E11J45"): 1,
+        ("care", "PDGO, SDG", "E105I792H360"): 1,
     }
 
 

@@ -26,7 +26,16 @@ from jobs.flags import BITS, flags, is_flagged
 from jobs.identity import MINIMUM_KEY_BYTES, pseudonym_of, pseudonymise, read_key, with_hashes, with_key
 from jobs.ingest import annotate_rows, ingested_tables
 from jobs.sources.adapter import CONTENT, PLACE, Adapter, RawTable, load_adapter
-from jobs.sources.parse import bare_code, compact_date, joined_reasons, row_pseudonym, with_compact_dates
+from jobs.sources.parse import (
+    bare_code,
+    compact_date,
+    first_day,
+    joined_reasons,
+    last_day,
+    not_after_delivery,
+    row_pseudonym,
+    with_compact_dates,
+)
 
 KEY = b"k" * MINIMUM_KEY_BYTES
 
@@ -69,6 +78,27 @@ def test_compact_dates_are_digits_alone(spark: SparkSession) -> None:
     both = with_compact_dates(cells.withColumn("day", compact_date("cell")), {"quick": "cell"})
     read = both.select("cell", F.col("day").cast("string"), F.col("quick").cast("string")).collect()
     assert {row.cell: row.day for row in read} == {row.cell: row.quick for row in read} == expected
+
+
+def test_what_an_inexact_date_may_be(spark: SparkSession) -> None:
+    delivery = "2020-06-10"
+    expected = {  # day and how exactly it is known -> the day that is set, the first and the last that it may be
+        ("2020-06-15", "day"): ("2020-06-15", "2020-06-15", "2020-06-15"),
+        ("2020-06-15", "month"): (delivery, "2020-06-01", "2020-06-30"),
+        ("2020-05-15", "month"): ("2020-05-15", "2020-05-01", "2020-05-31"),
+        ("2020-07-15", "month"): ("2020-07-15", "2020-07-01", "2020-07-31"),
+        ("2020-07-01", "year"): (delivery, "2020-01-01", "2020-12-31"),
+        ("2019-07-01", "year"): ("2019-07-01", "2019-01-01", "2019-12-31"),
+        ("2021-07-01", "year"): ("2021-07-01", "2021-01-01", "2021-12-31"),
+        ("2020-06-15", None): ("2020-06-15", "2020-06-15", "2020-06-15"),
+        (None, "month"): (None, None, None),
+    }
+    columns = "day string, known_to string, delivery string"
+    rows = spark.createDataFrame([(*given, delivery) for given in expected], columns)
+    day, known_to = F.col("day").cast("date"), F.col("known_to")
+    meant = (not_after_delivery(day, known_to), first_day(day, known_to), last_day(day, known_to))
+    found = rows.select("day", "known_to", *(one.cast("string") for one in meant)).collect()
+    assert {(row[0], row[1]): tuple(row[2:]) for row in found} == expected
 
 
 def test_bare_codes(spark: SparkSession) -> None:
@@ -352,10 +382,12 @@ def test_a_key_file_says_who_a_registers_numbers_are(spark: SparkSession, tmp_pa
     names = {pseudonym_of(name, KEY): name for name in ("ada", "bea", "17")}
     ada, bea = ("ada", "1950-01-02"), ("bea", "1960-01-02")
     assert ingested("17,1950-01-02,1\n18,1960-01-02,2\n", "17,ada\n18,bea\n18,bea\n") == ({ada, bea}, 0)
-    assert ingested("17,1960-01-02,2\n18,1950-01-02,1\n19,1970-01-02,1\n", "18,ada\n17,bea\n") == ({ada, bea}, 1)
+    strangers = "19,1970-01-02,1\n20,1970-01-02,1\n"  # two people, though all else is the same
+    assert ingested("17,1960-01-02,2\n18,1950-01-02,1\n" + strangers, "18,ada\n17,bea\n") == ({ada, bea}, 2)
     for wrong, says in (
         ("17,ada\n17,bea\n", "rows that are damaged or have an empty cell name 0 numbers, 1 numbers belong"),
         ("17,ada\n18,\n,bea\n", "rows that are damaged or have an empty cell name 2 numbers, 0 numbers belong"),
+        ("17,\ufffd\n", "rows that are damaged or have an empty cell name 1 numbers"),
         ("17,ada\n18,bea,x\n", "rows that are damaged or have an empty cell name 1 numbers"),
     ):
         with pytest.raises(QualityError, match=rf"inputs\.people\.key_file: {says}"):
@@ -374,6 +406,7 @@ def test_a_key_file_says_who_a_registers_numbers_are(spark: SparkSession, tmp_pa
         ([101501234], ["0101501234"], "inputs.people: has the identifier of people as a number, inputs.drugs as text"),
         ([101501234], [101501234.0], None),  # as whole numbers with gaps are written
         ([101501234], [Decimal("101501234")], None),
+        ([101501234], pa.array([101501234.0], pa.float32()), "has the identifier id with decimals"),
         ([101501234], [Decimal("101501234.00")], "inputs.drugs: drugs.parquet has the identifier id with decimals"),
         (["0101501234"], [None], None),
     ],
@@ -420,6 +453,9 @@ def test_people_of_a_key_file_are_named_as_everywhere(
     with nullcontext() if says is None else pytest.raises(InputError, match=says):
         find_extracts(_fail, site, adapter)
     parts = dataclasses.replace(PEOPLE, name="drugs", id_parts=("place",))
+    if says is None:  # the part is not delivered
+        find_extracts(_fail, site, dataclasses.replace(adapter, raw_tables=(PEOPLE, parts)))
+    parts = dataclasses.replace(PEOPLE, name="drugs", id_parts=("born",))
     with pytest.raises(InputError, match="numbers of its own beside identifiers"):
         find_extracts(_fail, site, dataclasses.replace(adapter, raw_tables=(PEOPLE, parts)))
 
