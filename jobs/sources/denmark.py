@@ -33,6 +33,7 @@ from jobs.sources.parse import (
     ICD10_SHAPE,
     bare_code,
     counted_codes,
+    decoded,
     impossible,
     impossible_number,
     joined_reasons,
@@ -122,11 +123,7 @@ def _icd10(name: str) -> Column:
 
 def _decoded(code: Column | str, meaning: Mapping[str, str]) -> Column:
     """The meaning of each code, whatever its case; NULL for others and for codes that mean nothing."""
-    upper = F.upper(code)
-    column: Column = F.lit(None).cast("string")
-    for known, value in meaning.items():
-        column = F.when(upper == known.upper(), value or None).otherwise(column)
-    return column
+    return decoded(F.upper(code), {known.upper(): value for known, value in meaning.items()})
 
 
 def _unknown_code(name: str, known: Mapping[str, str]) -> Column:

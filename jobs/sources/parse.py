@@ -142,11 +142,12 @@ def site_codes(site: Site, key: str, default: Mapping[str, str]) -> dict[str, st
     return {str(code): str(value or "") for code, value in site.adapter.get(key, default).items()}
 
 
-def decoded(name: str, meaning: Mapping[str, str]) -> Column:
+def decoded(code: Column | str, meaning: Mapping[str, str]) -> Column:
     """The meaning of each code; NULL for others and for codes that mean nothing."""
+    cell = F.col(code) if isinstance(code, str) else code
     column: Column = F.lit(None).cast("string")
-    for code, value in meaning.items():
-        column = F.when(F.col(name) == code, value or None).otherwise(column)
+    for known, value in meaning.items():
+        column = F.when(cell == known, value or None).otherwise(column)
     return column
 
 

@@ -401,8 +401,7 @@ def _strange_diagnoses(patient: DataFrame) -> DataFrame:
     columns = [column for column in ("HDIA", *DIAGNOSES, *CAUSES) if column in patient.columns]
     rows = patient.where(reduce(or_, map(_is_no_icd10, columns))).select(*columns)
     codes = unpivoted(rows, tuple(columns), lambda cell: cell, F.lit)
-    is_no_icd10 = ~bare_code(F.col("cell")).rlike(ICD10_SHAPE)
-    counted = codes.where(is_no_icd10).groupBy("of_column", "cell").agg(F.count("*").alias("n"))
+    counted = codes.where(_is_no_icd10("cell")).groupBy("of_column", "cell").agg(F.count("*").alias("n"))
     return counted.select(
         F.lit("patient").alias("raw_table"), F.col("of_column").alias("column"), F.col("cell").alias("code"), "n"
     )
