@@ -1,4 +1,4 @@
-"""Raw extracts as they lie in a delivery: found, fingerprinted by content, checked, and read as text with lineage."""
+"""Raw extracts as they lie in a delivery: found, checked by their headers, and read as text with lineage."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import glob
 import gzip
 import hashlib
 import io
-import json
 import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,14 +28,13 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
 CORRUPT = "__corrupt"
+DAMAGED = "__damaged"
 BESIDE = "__beside"
 MAXIMUM_COLUMNS = 20_000
 PACKED = 5  # bytes of text in a byte of a compressed file, about
 LINEAGE = ("source_file", "source_row", "delivery")
 BLOCK, POSITION = PLACE[1:]
 PLAIN_NAME = re.compile(r"\w+")  # others would be read as paths into a struct
-CHUNK = 1 << 24
-FILES_AT_A_TIME = 2  # each with some chunks in memory
 UNREADABLE = re.compile(r"FAILED_READ_FILE[^\]]*\][^\n]*?reading file (\S+?)\.?\s")
 AS_TEXT = ("string", "large_string", "int", "uint", "half", "float", "double", "decimal", "date", "timestamp", "bool",
            "null", "dictionary<values=string")  # fmt: skip
@@ -45,7 +42,11 @@ AS_TEXT = ("string", "large_string", "int", "uint", "half", "float", "double", "
 
 @dataclass(frozen=True)
 class Extract:
-    """The files of one raw table of a delivery, all with the same format; `header` by file, as adapter's names."""
+    """The files of one raw table of a delivery, all with the same format; `headers` by file, as adapter's names.
+
+    What only a look into all of the files tells (jobs/contents.py): their `fingerprint`, and the header lines of those
+    that are `plain`: rows are lines, cells are what stands between the separators, and nothing is damaged.
+    """
 
     raw: RawTable
     declared: InputFile
@@ -53,9 +54,12 @@ class Extract:
     headers: Mapping[str, tuple[str, ...]]
     unknown_columns: tuple[str, ...]
     types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of Parquet, by file
+    fingerprint: str = ""
+    plain: Mapping[str, str] = field(default_factory=dict)  # file -> its header line
 
 
-def _options(raw: RawTable, declared: InputFile) -> dict[str, str]:
+def options_of(raw: RawTable, declared: InputFile) -> dict[str, str]:
+    """How the reader is told to read the files of a raw table."""
     return {"sep": ",", "encoding": "UTF-8", **raw.options, **declared.options}
 
 
@@ -72,7 +76,8 @@ def _files(name: str, declared: InputFile) -> tuple[str, ...]:
     return tuple(str(file) for file in found)
 
 
-def _open(file: str) -> BinaryIO:
+def open_file(file: str) -> BinaryIO:
+    """The bytes of a file, unpacked where its name says that it is compressed."""
     return cast(BinaryIO, gzip.open(file) if file.endswith(".gz") else Path(file).open("rb"))
 
 
@@ -84,7 +89,7 @@ def _first_line(session: Callable[[], SparkSession], name: str, file: str, optio
             raise InputError(f"inputs.{name}: {short} is empty; ask for the extract again")
         return str(row[0])
     try:
-        with _open(file) as stream:
+        with open_file(file) as stream:
             start = stream.read(4)
             line = start + stream.readline(50_000_000)
     except (OSError, EOFError, zlib.error):
@@ -273,7 +278,7 @@ def _names(name: str, file: str, header: list[str], raw: RawTable, declared: Inp
 def _extract(session: Callable[[], SparkSession], raw: RawTable, declared: InputFile) -> Extract:
     _ensure_known(raw, declared)
     files = _files(raw.name, declared)
-    options = _options(raw, declared)
+    options = options_of(raw, declared)
     headers, unknown = {}, set()
     types: dict[str, tuple[str, ...]] = {}
     for file in files:
@@ -347,22 +352,47 @@ def _text(read: DataFrame, column: str) -> Column:
     return F.when(is_whole, value.cast("bigint").cast("string")).otherwise(value.cast("string"))
 
 
-def _read_group(spark: SparkSession, extract: Extract, files: list[str], names: tuple[str, ...]) -> DataFrame:
+def _with_damage(read: DataFrame, cells: list[str]) -> DataFrame:
+    """Adds DAMAGED: a cell that was not in the encoding it claims carries the replacement character; no text has a
+    NUL."""
+    text = F.col("__text")
+    is_damaged = F.contains(text, F.lit("\ufffd")) | F.contains(text, F.lit("\0"))
+    return read.withColumn("__text", F.concat_ws("", *cells)).withColumn(DAMAGED, is_damaged).drop("__text")
+
+
+def _read_group(
+    spark: SparkSession, extract: Extract, files: list[str], names: tuple[str, ...], header: str | None
+) -> DataFrame:
+    """Files of one header: their cells as text, CORRUPT, DAMAGED and each row's place; `header`: the line, of plain
+    files."""
     place = [F.col("_metadata.file_path").alias("__file"), F.col("_metadata.file_block_start").alias(BLOCK)]
     position = F.monotonically_increasing_id().alias(POSITION)
+    options = options_of(extract.raw, extract.declared)
+    if header is not None:
+        # A third of the time: the engine's reader of CSV goes from sign to sign.
+        lines = spark.read.text(files).select("value", *place)
+        lines = lines.where((F.col("value") != header) & (F.trim("value") != ""))
+        cells = F.split("value", re.escape(options["sep"]), -1).alias("cells")
+        rows = lines.select(cells, "__file", BLOCK, position)
+        named = [F.get("cells", F.lit(number)).alias(name) for number, name in enumerate(names)]
+        is_malformed = F.size("cells") != len(names)
+        return rows.select(*named, is_malformed.alias(CORRUPT), F.lit(False).alias(DAMAGED), "__file", BLOCK, POSITION)
     if extract.declared.format == "parquet":
         read = spark.read.parquet(*files)
         columns = [_text(read, column).alias(name) for column, name in zip(read.columns, names, strict=True)]
-        return read.select(*columns, F.lit(None).cast("string").alias(CORRUPT), *place, position)
-    schema = StructType([StructField(name, StringType()) for name in (*names, CORRUPT)])
-    reader = spark.read.schema(schema).option("header", True).option("mode", "PERMISSIVE")
-    reader = reader.option("columnNameOfCorruptRecord", CORRUPT).option("escape", '"').option("enforceSchema", True)
-    # With pruning, a row with a cell too few or too many is seen only where the missing cell is used.
-    reader = reader.option("columnPruning", False)
-    reader = reader.option("ignoreLeadingWhiteSpace", True).option("ignoreTrailingWhiteSpace", True)
-    for option, value in _options(extract.raw, extract.declared).items():
-        reader = reader.option(option, value)
-    return reader.csv(files).select("*", *place, position)
+        told = read.select(*columns, F.lit(False).alias(CORRUPT), *place, position)
+    else:
+        schema = StructType([StructField(name, StringType()) for name in (*names, CORRUPT)])
+        reader = spark.read.schema(schema).option("header", True).option("mode", "PERMISSIVE")
+        reader = reader.option("columnNameOfCorruptRecord", CORRUPT).option("escape", '"').option("enforceSchema", True)
+        # With pruning, a row with a cell too few or too many is seen only where the missing cell is used.
+        reader = reader.option("columnPruning", False)
+        reader = reader.option("ignoreLeadingWhiteSpace", True).option("ignoreTrailingWhiteSpace", True)
+        for option, value in options.items():
+            reader = reader.option(option, value)
+        read = reader.csv(files)
+        told = read.select("*", *place, position).withColumn(CORRUPT, F.col(CORRUPT).isNotNull())
+    return _with_damage(told, [name for name in names if not name.startswith("__")])
 
 
 def offsets_of(splits: Iterable[tuple[str, int, int, int]]) -> dict[tuple[str, int], int]:
@@ -407,15 +437,16 @@ def size_of(extract: Extract) -> int:
 
 def read_extract(spark: SparkSession, extract: Extract) -> DataFrame:
     """The raw rows: every column of the adapter as trimmed text (empty is NULL), absent optional ones as NULL,
-    `__corrupt` (boolean), `__beside` (what columns that the adapter ignores hold), source_file, and the place in the
-    file: `__block` (first byte of the split) and `__position`, which grows with the rows of a split.
+    `__corrupt` and `__damaged` (booleans), `__beside` (what columns that the adapter ignores hold), source_file, and
+    the place in the file: `__block` (first byte of the split) and `__position`, which grows with the rows of a split.
 
     To number the rows of a file, the rows of each split before must have been counted: see `with_source_row`.
     """
-    groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
+    groups: dict[tuple[tuple[str, ...], tuple[str, ...], str | None], list[str]] = {}
     for file in extract.files:
-        groups.setdefault((extract.headers[file], extract.types.get(file, ())), []).append(file)
-    parts = [_read_group(spark, extract, files, names) for (names, _), files in groups.items()]
+        alike = (extract.headers[file], extract.types.get(file, ()), extract.plain.get(file))
+        groups.setdefault(alike, []).append(file)
+    parts = [_read_group(spark, extract, files, names, header) for (names, _, header), files in groups.items()]
     read = parts[0]
     for part in parts[1:]:
         read = read.unionByName(part, allowMissingColumns=True)
@@ -430,7 +461,8 @@ def read_extract(spark: SparkSession, extract: Extract) -> DataFrame:
     beside = F.nullif(F.concat_ws("\0", *said), F.lit("")) if ignored else F.lit(None)
     rows = read.select(
         *text,
-        F.col(CORRUPT).isNotNull().alias(CORRUPT),
+        CORRUPT,
+        DAMAGED,
         beside.cast("string").alias(BESIDE),
         F.substring_index("__file", "/", -1).alias("source_file"),
         BLOCK,
@@ -460,112 +492,3 @@ def reading(extracts: Mapping[str, Extract]) -> Iterator[None]:
             f"inputs.{tables[0]}: {short} cannot be read to its end: it is damaged, or a row has more than 20,480 "
             "cells; ask for the extract again"
         ) from None
-
-
-def _ensure_whole(name: str, file: str, extract: Extract) -> None:
-    """InputError for a compressed file that ends too early, and for a first or last cell with a line break. Rows end at
-    line breaks; where one lies in another cell, both halves have too few cells, but here one has as many as a row."""
-    options = _options(extract.raw, extract.declared)
-    if extract.declared.format == "parquet":
-        return
-    quote, separator = options.get("quote", '"').encode(), options["sep"].encode()
-    looks_for_quotes = len(quote) == len(separator) == 1 and not options["encoding"].upper().startswith("UTF-16")
-    cells, rest, lines = len(extract.headers[file]), b"", 0
-    try:
-        with _open(file) as stream:
-            while chunk := stream.read(CHUNK):
-                if not looks_for_quotes:
-                    continue
-                text = rest + chunk
-                # The last whole line stays until the line after it is there.
-                last = text.rfind(b"\n", 0, max(text.rfind(b"\n"), 0)) + 1
-                if quote in text:
-                    lines += _broken_rows(text, last, quote, separator, cells)
-                rest = text[last:]
-    except (OSError, EOFError, zlib.error):
-        raise InputError(
-            f"inputs.{name}: {Path(file).name} cannot be read to its end; ask for the extract again"
-        ) from None
-    if looks_for_quotes and quote in rest:
-        lines += _broken_rows(rest + b"\n", len(rest) + 1, quote, separator, cells)
-    if lines:
-        raise InputError(
-            f"inputs.{name}: in {lines:,} {'row' if lines == 1 else 'rows'} of {Path(file).name} the quote of the "
-            "first or last cell does not close on its line; deliver cells without line breaks, or say options.quote in "
-            "the site file"
-        )
-
-
-def _broken_rows(text: bytes, until: int, quote: bytes, separator: bytes, cells: int) -> int:
-    """How many lines before the place `until` leave a quote open, and have all their cells themselves or before a line
-    that has: one that starts with the other half of a cell."""
-    inside = b"(?:[^\\r\\n" + quote + b"]++|" + quote * 2 + b")*+"
-    opened = re.compile(b"(?:^|[\\r\\n]|" + re.escape(separator) + b")[ \\t]*" + quote + inside + b"(?=([\\r\\n]))")
-    other_half = re.compile(b"[^\\r\\n" + quote + b"]*+" + quote + b"[ \\t]*" + re.escape(separator) + b"[^\\r\\n]*+")
-
-    def row_of(line: bytes, strict: bool = False) -> list[str]:
-        lines = [line.decode("latin-1")]
-        return next(csv.reader(lines, delimiter=separator.decode(), quotechar=quote.decode(), strict=strict), [])
-
-    def leaves_open(line: bytes) -> bool:
-        try:
-            row_of(line, strict=True)
-        except csv.Error as error:
-            return "end of data" in str(error)
-        return False
-
-    n = 0
-    # Often only the header has quotes: from the end of the line before the first one to the end of the last one's line.
-    first, last = text.rfind(b"\n", 0, text.find(quote)), text.find(b"\n", text.rfind(quote))
-    for match in opened.finditer(text, max(first, 0), last + 1 or len(text)):
-        end = match.end()
-        if end >= until:
-            break
-        line = text[max(text.rfind(b"\n", 0, end), text.rfind(b"\r", 0, end)) + 1 : end]
-        after = other_half.match(text, end + (2 if text[end : end + 2] == b"\r\n" else 1))
-        if leaves_open(line):
-            n += len(row_of(line)) == cells or (after is not None and len(row_of(after[0])) == cells)
-    return n
-
-
-def fingerprint_files(spark: SparkSession, extracts: Mapping[str, Extract], cache_file: Path | None) -> dict[str, str]:
-    """Raw table -> SHA-256 over its files' names and contents. Contents are cached by path, size and time of change;
-    on an object store, size and time stand for the content."""
-    cache: dict[str, str] = {}
-    if cache_file is not None and cache_file.exists():
-        cache = json.loads(cache_file.read_text())
-    fresh: dict[str, str] = {}
-
-    def content(name: str, file: str) -> str:
-        told, is_new = _content_of(spark, file, cache, fresh)
-        if is_new:
-            _ensure_whole(name, file, extracts[name])
-        return told
-
-    files = [(name, file) for name, extract in sorted(extracts.items()) for file in extract.files]
-    totals = {name: hashlib.sha256() for name in sorted(extracts)}
-    with ThreadPoolExecutor(FILES_AT_A_TIME) as pool:
-        for (name, file), told in zip(files, pool.map(lambda one: content(*one), files), strict=True):
-            totals[name].update(Path(file).name.encode() + b"\0")
-            totals[name].update(told.encode())
-    prints = {name: total.hexdigest() for name, total in totals.items()}
-    if cache_file is not None and fresh != cache:
-        cache_file.parent.mkdir(parents=True, exist_ok=True)
-        cache_file.write_text(json.dumps(fresh, sort_keys=True))
-    return prints
-
-
-def _content_of(spark: SparkSession, file: str, cache: Mapping[str, str], fresh: dict[str, str]) -> tuple[str, bool]:
-    """A hash of the file's content, and whether it is new: read now, and on this machine."""
-    if "://" in file:
-        listed = spark.read.format("binaryFile").load(file).select("path", "length", "modificationTime")
-        state = "|".join(str(tuple(row)) for row in listed.orderBy("path").collect())
-        return hashlib.sha256(state.encode()).hexdigest(), False
-    stat = Path(file).stat()
-    key = hashlib.sha256(f"{file}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()
-    if key not in cache:
-        with open(file, "rb") as stream:
-            fresh[key] = hashlib.file_digest(stream, "sha256").hexdigest()
-    else:
-        fresh[key] = cache[key]
-    return fresh[key], key not in cache

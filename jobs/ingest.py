@@ -20,6 +20,7 @@ from jobs.errors import QualityError
 from jobs.extracts import (
     BESIDE,
     CORRUPT,
+    DAMAGED,
     LINEAGE,
     Extract,
     key_file_of,
@@ -51,14 +52,6 @@ DELIVERED = "__delivered"  # the cells of a row held back, where its columns are
 TABLES_AT_A_TIME = 4
 
 
-def _with_damage(frame: DataFrame, columns: list[str]) -> DataFrame:
-    """Adds `__damaged`: a cell that was not in the encoding it claims carries the replacement character; no text has a
-    NUL."""
-    text = F.col("__text")
-    is_damaged = F.contains(text, F.lit("\ufffd")) | F.contains(text, F.lit("\0"))
-    return frame.withColumn("__text", F.concat_ws("", *columns)).withColumn("__damaged", is_damaged).drop("__text")
-
-
 def _with_content(keyed: DataFrame, columns: list[str]) -> DataFrame:
     """Adds CONTENT: of the filled cells and their names, so that a row stays the same when its file gets a column more.
 
@@ -66,7 +59,7 @@ def _with_content(keyed: DataFrame, columns: list[str]) -> DataFrame:
     no whole one.
     """
     cells = [F.expr(f"concat('{column}=', `{column}`)") for column in sorted(columns)]
-    is_broken = F.when(F.col(CORRUPT) | F.col("__damaged"), F.lit("broken"))
+    is_broken = F.when(F.col(CORRUPT) | F.col(DAMAGED), F.lit("broken"))
     return with_hashes(keyed.withColumn("__text", F.concat_ws("\0", is_broken, *cells)), "__text", CONTENT)
 
 
@@ -86,11 +79,11 @@ def _with_reasons(annotated: DataFrame, raw: RawTable) -> DataFrame:
     """Adds to the adapter's reasons those that hold of any raw table: `reasons` as a sorted array, each once."""
     general = [
         F.when(F.col(CORRUPT), F.lit("malformed_row")),
-        F.when(F.col("__damaged"), F.lit("damaged_text")),
+        F.when(F.col(DAMAGED), F.lit("damaged_text")),
     ]
     if raw.id_column is not None:
         general.append(F.when(F.col("person_id").isNull(), F.lit("missing_identifier")))
-    every = annotated.withColumn("reasons", F.concat_ws(",", "reasons", *general)).drop(CORRUPT, "__damaged")
+    every = annotated.withColumn("reasons", F.concat_ws(",", "reasons", *general)).drop(CORRUPT, DAMAGED)
     codes = F.array_remove(F.array_distinct(F.split("reasons", ",")), "")
     nothing = F.array().cast("array<string>")
     return every.withColumn("reasons", F.when(F.col("reasons") == "", nothing).otherwise(F.sort_array(codes)))
@@ -129,8 +122,7 @@ def annotate_rows(
     (sorted, empty: accepted), the flags of what stands in them (jobs/delivery_profile.py), `__duplicate` and
     `__suppressed` (of an erased person: neither accepted nor held back), each person's rows together; without the cells
     that nothing reads afterwards."""
-    cells = [column for column in rows.columns if column not in (*LINEAGE, *PLACE, BESIDE, CORRUPT)]
-    rows = _with_damage(rows, cells)
+    cells = [column for column in rows.columns if column not in (*LINEAGE, *PLACE, BESIDE, CORRUPT, DAMAGED)]
     if people is not None and raw.id_column is not None:
         rows = identify(rows, raw.id_column, people, key)
     keyed = with_key(rows, key)
@@ -295,11 +287,7 @@ def ingested_tables(
 
     names = [name for name in extracts if name in raws]
     key_files = {
-        name: people_of(
-            _with_damage(read_extract(spark, extract), ["identifier", "person"]),
-            F.col(CORRUPT) | F.col("__damaged"),
-            key,
-        )
+        name: people_of(read_extract(spark, extract), F.col(CORRUPT) | F.col(DAMAGED), key)
         for name, extract in extracts.items()
         if name not in raws
     }

@@ -17,11 +17,12 @@ from pyspark.sql import functions as F
 from expectations.suite import ROWS
 from jobs import aggregate, cohort, exposures, ingest
 from jobs.config import Drugs, Site, Study, load_drugs
+from jobs.contents import with_contents
 from jobs.deliveries import SETTLED, SUPERSEDED, day_of, settle
 from jobs.delivery_rules import Judgement, held_back, judge_delivery, mostly_held_back, raise_if_refused
 from jobs.erasure import SUPPRESSIONS, Erasure, erase, read_suppressions, recover
 from jobs.errors import ConfigurationError, InputError
-from jobs.extracts import Extract, find_extracts, fingerprint_files, reading
+from jobs.extracts import Extract, find_extracts, reading
 from jobs.gate import RuleOutcome, check_added, check_table, judge, looks_at_rows_alone, raise_if_critical
 from jobs.identity import key_check, pseudonym_of, read_key
 from jobs.lines import build as lines
@@ -77,6 +78,12 @@ class Run:
     @cached_property
     def extracts(self) -> dict[str, Extract]:
         return find_extracts(self.session, self.site.of_delivery(self.delivery), self.adapter)
+
+    @cached_property
+    def contents(self) -> dict[str, Extract]:
+        """The extracts with what a look into their files tells."""
+        cache = None if "://" in self.site.warehouse else Path(self.site.warehouse) / "_raw_fingerprints.json"
+        return with_contents(self.spark, self.extracts, cache)
 
     @cached_property
     def spark(self) -> SparkSession:
@@ -146,7 +153,6 @@ class Stage:
 
 
 def _inputs_of_ingest(run: Run) -> Any:
-    cache = None if "://" in run.site.warehouse else Path(run.site.warehouse) / "_raw_fingerprints.json"
     site = run.site.model_dump(mode="json", include={"country", "adapter"})
     no_paths: Any = {"path": True, "key_file": {"path"}}
     declared = {name: raw.model_dump(exclude=no_paths) for name, raw in sorted(run.site.inputs.items())}
@@ -156,7 +162,7 @@ def _inputs_of_ingest(run: Run) -> Any:
         "inputs": declared,
         "delivery": run.delivery,
         "key": key,
-        "files": fingerprint_files(run.spark, run.extracts, cache),
+        "files": {name: extract.fingerprint for name, extract in run.contents.items()},
     }
 
 
@@ -165,8 +171,8 @@ def _ingest(run: Run) -> Iterator[Tables]:
     key = read_key(run.site)
     suppressions = read_suppressions(run.store)
     with (
-        reading(run.extracts),
-        ingest.ingested_tables(run.spark, run.site, run.adapter, run.extracts, run.delivery, key, suppressions) as done,
+        reading(run.contents),
+        ingest.ingested_tables(run.spark, run.site, run.adapter, run.contents, run.delivery, key, suppressions) as done,
     ):
         quarantined = {f"quarantine_{name}": frame for name, frame in sorted(done.quarantined.items())}
         claims = {} if done.claims is None else {"person_claims": done.claims}

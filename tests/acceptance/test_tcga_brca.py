@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 from jobs.cli import main
 from jobs.codes import code_frame
 from jobs.config import RawInput, Site, conf_folder, load_drugs, load_site
+from jobs.contents import with_contents
 from jobs.extracts import find_extracts
 from jobs.identity import MINIMUM_KEY_BYTES
 from jobs.ingest import IngestedTables, ingested_tables
@@ -158,7 +159,7 @@ def _ingested(spark: SparkSession, folder: Path, texts: Mapping[str, str]) -> It
         (folder / f"{name}.txt").write_text(text)
         inputs[name] = RawInput(path=str(folder / f"{name}.txt"))
     site = Site(country="tcga_brca", warehouse=str(folder / "warehouse"), inputs=inputs)
-    extracts = find_extracts(lambda: spark, site, ADAPTER)
+    extracts = with_contents(spark, find_extracts(lambda: spark, site, ADAPTER), None)
     with ingested_tables(spark, site, ADAPTER, extracts, "2016-01-01", KEY.encode()) as done:
         yield done
 

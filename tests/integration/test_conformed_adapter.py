@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs.cli import main
 from jobs.config import RawInput, Site
+from jobs.contents import with_contents
 from jobs.errors import InputError
 from jobs.extracts import find_extracts
 from jobs.identity import MINIMUM_KEY_BYTES
@@ -93,7 +94,7 @@ def _site(folder: Path, texts: Mapping[str, str]) -> Site:
 
 @contextmanager
 def _ingested(spark: SparkSession, site: Site) -> Iterator[IngestedTables]:
-    extracts = find_extracts(lambda: spark, site, ADAPTER)
+    extracts = with_contents(spark, find_extracts(lambda: spark, site, ADAPTER), None)
     with ingested_tables(spark, site, ADAPTER, extracts, DELIVERY, KEY) as done:
         yield done
 

@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 from jobs.cli import main
 from jobs.codes import code_rows
 from jobs.config import RawInput, Site, load_drugs
+from jobs.contents import with_contents
 from jobs.delivery_rules import KINDS
 from jobs.erasure import PURPOSE
 from jobs.errors import ConfigurationError
@@ -144,7 +145,7 @@ def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     gone = spark.createDataFrame([(pseudonym_of(PEOPLE[3], KEY),)], "p string").select(
         F.substring(F.sha2(F.concat_ws("\u001f", F.lit(PURPOSE), "p"), 256), 1, 32).alias("suppression")
     )
-    extracts = find_extracts(session, site, adapter)
+    extracts = with_contents(spark, find_extracts(session, site, adapter), None)
     with ingested_tables(spark, site, adapter, extracts, "2023-06-30", KEY, gone) as done:
         frames = {**done.conformed, "unknown": done.unknown_codes, "ledger": done.ledger}
         frames |= {f"held {name}": frame for name, frame in done.quarantined.items()}

@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 
 from jobs.codes import code_rows
 from jobs.config import RawInput, Site, load_drugs
+from jobs.contents import with_contents
 from jobs.extracts import find_extracts
 from jobs.identity import pseudonym_of
 from jobs.ingest import ingested_tables
@@ -125,7 +126,8 @@ def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     def session() -> SparkSession:
         return spark
 
-    with ingested_tables(spark, site, adapter, find_extracts(session, site, adapter), "2023-06-30", KEY) as done:
+    extracts = with_contents(spark, find_extracts(session, site, adapter), None)
+    with ingested_tables(spark, site, adapter, extracts, "2023-06-30", KEY) as done:
         frames = {**done.conformed, "unknown": done.unknown_codes, "ledger": done.ledger, "profile": done.profile}
         frames |= {f"held {name}": frame for name, frame in done.quarantined.items()}
         found = {name: [row.asDict() for row in frame.collect()] for name, frame in frames.items()}

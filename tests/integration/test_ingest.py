@@ -19,9 +19,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.config import InputFile, RawInput, Site
+from jobs.contents import with_contents
 from jobs.delivery_profile import profiled
 from jobs.errors import ConfigurationError, InputError, QualityError
-from jobs.extracts import find_extracts, fingerprint_files, read_extract
+from jobs.extracts import find_extracts, read_extract
 from jobs.flags import BITS, flags, is_flagged
 from jobs.identity import MINIMUM_KEY_BYTES, pseudonym_of, pseudonymise, read_key, with_hashes, with_key
 from jobs.ingest import annotate_rows, ingested_tables
@@ -312,7 +313,7 @@ def test_of_several_broken_files_the_first_is_named(spark: SparkSession, tmp_pat
     extracts = find_extracts(_fail, _site(tmp_path), ADAPTER)
     for _ in range(3):
         with pytest.raises(InputError, match="people_2.csv.gz cannot be read to its end"):
-            fingerprint_files(spark, extracts, None)
+            with_contents(spark, extracts, None)
 
 
 def test_text_that_is_not_in_its_encoding_is_held_back(spark: SparkSession, tmp_path: Path) -> None:
@@ -370,7 +371,7 @@ def test_a_key_file_says_who_a_registers_numbers_are(spark: SparkSession, tmp_pa
         (tmp_path / "people.csv").write_text("id,born,sex\n" + people)
         (tmp_path / "key.csv").write_text("npr,p\n" + key_file)
         extracts = find_extracts(_fail, site, ADAPTER)
-        assert set(fingerprint_files(spark, extracts, None)) == {"people", "people.key_file"}
+        assert set(with_contents(spark, extracts, None)) == {"people", "people.key_file"}
         with ingested_tables(spark, site, ADAPTER, extracts, "2020-06-30", KEY) as done:
             rows = done.conformed["people"].collect()
             assert {row.raw_table for row in done.ledger.collect()} == {"people"}
@@ -472,7 +473,7 @@ def test_a_file_is_known_by_its_content(spark: SparkSession, tmp_path: Path) -> 
     prints = []
     for content in ("id,born,sex\n1,1950-01-02,1\n", "id,born,sex\n1,1950-01-02,2\n", "id,born,sex\n1,1950-01-02,1\n"):
         file.write_text(content)
-        prints.append(fingerprint_files(spark, find_extracts(_fail, _site(tmp_path), ADAPTER), cache)["people"])
+        prints.append(with_contents(spark, find_extracts(_fail, _site(tmp_path), ADAPTER), cache)["people"].fingerprint)
     assert prints[0] == prints[2] != prints[1]
 
 

@@ -12,6 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs.config import Site
+from jobs.contents import with_contents
 from jobs.errors import ConfigurationError, InputError
 from jobs.extracts import find_extracts
 from jobs.ingest import ingested_tables
@@ -46,7 +47,7 @@ def ingested(spark: SparkSession, folder: Path, name: str, text: str, country: s
         }
     )
     adapter = load_adapter("conformed")
-    extracts = find_extracts(lambda: spark, site, adapter)
+    extracts = with_contents(spark, find_extracts(lambda: spark, site, adapter), None)
     with ingested_tables(spark, site, adapter, extracts, "2023-01-01", b"k" * 32) as done:
         return {
             "table": done.conformed["life_table"].toPandas(),

@@ -14,6 +14,7 @@ import yaml
 from pyspark.sql import SparkSession
 
 from jobs.config import RawInput, Site
+from jobs.contents import with_contents
 from jobs.extracts import find_extracts
 from jobs.identity import pseudonym_of
 from jobs.ingest import ingested_tables
@@ -97,7 +98,7 @@ class Delivered:
         site = Site(country="norway", warehouse=str(folder / "warehouse"), inputs=inputs, adapter=dict(adapter))
         country = load_adapter("norway")
         names = {pseudonym_of(name, KEY): name for name in PEOPLE}
-        extracts = find_extracts(lambda: spark, site, country)
+        extracts = with_contents(spark, find_extracts(lambda: spark, site, country), None)
         with ingested_tables(spark, site, country, extracts, DELIVERY, KEY) as done:
             wanted = ("person", "tumour", "recurrence", "dispensing", "hospital_drug")
             rows = {name: [row.asDict() for row in done.conformed[name].collect()] for name in wanted}

@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.config import RawInput, Site
+from jobs.contents import with_contents
 from jobs.errors import ConfigurationError
 from jobs.extracts import find_extracts
 from jobs.identity import pseudonym_of
@@ -203,7 +204,7 @@ def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     site = Site(country="omop", warehouse=str(folder / "warehouse"), inputs=inputs, adapter=ADAPTER)
     adapter = load_adapter("omop")
     names = {pseudonym_of(name, KEY): name for name in PEOPLE}
-    extracts = find_extracts(lambda: spark, site, adapter)
+    extracts = with_contents(spark, find_extracts(lambda: spark, site, adapter), None)
     with ingested_tables(spark, site, adapter, extracts, "2023-06-30", KEY) as done:
         found = {name: [row.asDict() for row in frame.collect()] for name, frame in done.conformed.items()}
         found["unknown"] = [row.asDict() for row in done.unknown_codes.collect()]

@@ -14,6 +14,7 @@ from pyspark.sql import Row, SparkSession
 
 from jobs.cohort import build_cohort
 from jobs.config import RawInput, Site, conf_folder, load_drugs, load_study
+from jobs.contents import with_contents
 from jobs.delivery_rules import judge_delivery
 from jobs.errors import ConfigurationError
 from jobs.exposures import build_exposures
@@ -171,7 +172,8 @@ def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     def session() -> SparkSession:
         return spark
 
-    with ingested_tables(spark, site, adapter, find_extracts(session, site, adapter), "2023-06-30", KEY) as done:
+    extracts = with_contents(spark, find_extracts(session, site, adapter), None)
+    with ingested_tables(spark, site, adapter, extracts, "2023-06-30", KEY) as done:
         tables = {name: frame.collect() for name, frame in done.conformed.items()}
         # As files would be: without the plan that made them.
         written = {name: spark.createDataFrame(rows, TABLES[name].struct()) for name, rows in tables.items()}

@@ -640,7 +640,7 @@ def test_what_is_seen_only_while_reading(
 
 def test_an_open_quote_before_a_last_cell(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The row would be taken with the start of its cell, for the reader ends rows at line breaks."""
-    from jobs import extracts as module
+    from jobs import contents as module
 
     monkeypatch.setattr(module, "CHUNK", 50)  # so that lines lie across the borders of what is read at once
     adapter = load_adapter("conformed")
@@ -659,6 +659,6 @@ def test_an_open_quote_before_a_last_cell(spark: SparkSession, tmp_path: Path, m
             found = find_extracts(_no_session, site, adapter)
             if n:
                 with pytest.raises(InputError, match="person: in 1 row of person.csv the quote of the first or last"):
-                    module.fingerprint_files(spark, found, None)
+                    module.with_contents(spark, found, None)
             else:
-                module.fingerprint_files(spark, found, None)
+                module.with_contents(spark, found, None)
