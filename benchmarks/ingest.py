@@ -21,9 +21,14 @@ from pyspark.sql import functions as F
 
 from benchmarks.deliveries import DAYS, ROWS_A_PERSON, site_of, write_delivery
 from jobs.config import Site
-from jobs.ingest import TABLES_AT_A_TIME
+from jobs.contents import with_contents
+from jobs.extracts import BESIDE, CORRUPT, DAMAGED, find_extracts, read_extract
+from jobs.identity import pseudonymise, read_key, with_key, without_key
+from jobs.ingest import TABLES_AT_A_TIME, _mark_duplicates, _with_content
 from jobs.pipeline import Run, _gate, _has_gate, run_stages
 from jobs.session import start_session
+from jobs.sources.adapter import DUPLICATE, PLACE, load_adapter
+from jobs.sources.parse import row_pseudonym
 
 DAY = {"hospital": "inndato", "prescriptions": "Utlevering_Dato"}
 FIRST, SECOND, THIRD = "2023-06-30", "2023-10-31", "2024-02-29"
@@ -49,18 +54,50 @@ def cpu_seconds() -> float:
     return total
 
 
-def plain(spark: SparkSession, folder: Path, target: Path, partitions: int) -> None:
-    """What any ingest needs: the rows of each person together and in order, a row per diagnosis and per drug, as
-    Delta, with the columns that the tables have. No pseudonyms, nothing judged, compared or counted."""
-    place = ("source_file", "source_row", "delivery")
+Read = Callable[[str, str], DataFrame]  # raw table, its column of identifiers -> rows with person_id, person by person
 
-    def read(name: str, person: str, *columns: Column, cells: tuple[str, ...] = ()) -> DataFrame:
+
+def plain(spark: SparkSession, folder: Path, partitions: int) -> Read:
+    """The rows of each person together and in order. No pseudonyms, nothing judged, compared or counted."""
+
+    def read(name: str, person: str) -> DataFrame:
         rows = spark.read.option("header", True).option("sep", ";").csv(f"{folder}/{name}_*.csv")
         file, row = F.col("_metadata.file_name"), F.monotonically_increasing_id()
-        placed = rows.select("*", file.alias("source_file"), row.alias("source_row"), F.lit(FIRST).alias("delivery"))
+        placed = rows.select("*", file.alias("source_file"), row.alias("source_row"))
         together = placed.repartition(partitions, person).sortWithinPartitions(person, DAY[name])
+        told = together.withColumnRenamed(person, "person_id")
+        return told.withColumn("contact_id", F.concat_ws("-", "source_file", "source_row"))
+
+    return read
+
+
+def without_rules(spark: SparkSession, site: Site, partitions: int) -> Read:
+    """The same with pseudonyms and without repeated rows, as this program reads, pseudonymises and finds them. Nothing
+    judged or counted, nothing compared with other tables or deliveries."""
+    key = read_key(site)
+    extracts = with_contents(spark, find_extracts(lambda: spark, site, load_adapter(site.country)), None)
+
+    def read(name: str, person: str) -> DataFrame:
+        rows = read_extract(spark, extracts[name])
+        cells = [column for column in rows.columns if column not in ("source_file", *PLACE, BESIDE, CORRUPT, DAMAGED)]
+        keyed = pseudonymise(with_key(rows, key), person)
+        said = ["person_id" if column == person else column for column in cells]
+        marked = _mark_duplicates(without_key(_with_content(keyed, said)), "person_id", partitions)
+        rows = marked.where(~F.col(DUPLICATE)).withColumn("contact_id", row_pseudonym())
+        return rows.withColumn("source_row", F.col(PLACE[-1]))
+
+    return read
+
+
+def write_tables(read: Read, target: Path) -> None:
+    """What any ingest writes: a row per diagnosis, per drug and per dispensing, as Delta, with the columns that the
+    tables have."""
+    place = ("source_file", "source_row", "delivery")
+
+    def rows_of(name: str, person: str, *columns: Column, cells: tuple[str, ...] = ()) -> DataFrame:
+        rows = read(name, person)
         kept = [column for column in rows.columns if column.startswith(cells)] if cells else []
-        return together.select(F.col(person).alias("person_id"), *columns, *kept, *place)
+        return rows.withColumn("delivery", F.lit(FIRST)).select("person_id", *columns, *kept, *place)
 
     def date(name: str, cell: str) -> Column:
         return F.to_date(cell, "yyyyMMdd").alias(name)
@@ -74,9 +111,9 @@ def plain(spark: SparkSession, folder: Path, target: Path, partitions: int) -> N
         return hospital.select("*", F.explode(cells).alias(name)).where(F.col(name).isNotNull())
 
     dates = (date("start_date", "inndato"), date("end_date", "utdato"))
-    hospital = read("hospital", "lopenr", *dates, cells=("tilstand_", "ncmp_", "cyto_")).persist()
-    contact = F.concat_ws("-", "source_file", "source_row").alias("contact_id")
-    told = ("person_id", contact, "start_date", "end_date")
+    contacts = rows_of("hospital", "lopenr", F.col("contact_id"), *dates, cells=("tilstand_", "ncmp_", "cyto_"))
+    hospital = contacts.persist()
+    told = ("person_id", "contact_id", "start_date", "end_date")
     write(each("icd10", ("tilstand_",)).select(*told, "icd10", F.lit("main").alias("position"), *place), "start_date")
     drugs = each("code", ("ncmp_", "cyto_")).where(F.col("code").rlike("^[0-9L]"))
     more = (F.lit("atc").alias("code_system"), F.lit("unspecified").alias("route"))
@@ -86,7 +123,7 @@ def plain(spark: SparkSession, folder: Path, target: Path, partitions: int) -> N
     nothing = (F.lit(None).cast("double").alias("packages"), F.lit(None).cast("int").alias("days_supply"))
     amount = F.replace("DDD", F.lit(","), F.lit(".")).cast("double").alias("ddd")
     handed = (date("dispensed_date", "Utlevering_Dato"), F.col("ATC").alias("atc"), amount, *nothing)
-    write(read("prescriptions", "Pasient_Lopenummer", *handed), "dispensed_date")
+    write(rows_of("prescriptions", "Pasient_Lopenummer", *handed), "dispensed_date")
 
 
 def ingest(spark: SparkSession, site: Site, delivery: str) -> Run:
@@ -116,7 +153,10 @@ def turn(spark: SparkSession, base: Path, partitions: int) -> dict[str, tuple[fl
         site = site_of(base, target / "warehouse", FIRST, additions=True)
         runs: list[Run] = []
         return {
-            "plain": measured(lambda: plain(spark, base / FIRST, target / "plain", partitions)),
+            "plain": measured(lambda: write_tables(plain(spark, base / FIRST, partitions), target / "plain")),
+            "without rules": measured(
+                lambda: write_tables(without_rules(spark, site.of_delivery(FIRST), partitions), target / "unruled")
+            ),
             "ingest": measured(lambda: runs.append(ingest(spark, site, FIRST))),
             "gates": measured(lambda: gates(runs[0])),
             "one per cent": measured(lambda: ingest(spark, site, SECOND)),
@@ -143,11 +183,12 @@ def compare(spark: SparkSession, folder: Path, rows: int, repeats: int, partitio
     for name, (seconds, cpu) in medians.items():
         print(f"{name}: {seconds:.1f} s, {cpu:.1f} CPU s")
     seconds, cpu = medians["ingest"]
+    of_plain, of_unruled = (seconds / medians[side][0] for side in ("plain", "without rules"))
+    shares = {side: medians[side][0] / seconds for side in ("gates", "one per cent", "one per cent, late rows")}
     print(
         f"ingest: {2 * rows / seconds / 2:,.0f} rows a second and core by the clock, {2 * rows / cpu:,.0f} by CPU; "
-        f"{seconds / medians['plain'][0]:.2f} of plain, gates {medians['gates'][0] / seconds:.0%}, one per cent "
-        f"{medians['one per cent'][0] / seconds:.0%}, with late rows "
-        f"{medians['one per cent, late rows'][0] / seconds:.0%}",
+        f"{of_plain:.2f} of plain, {of_unruled:.2f} of the same without rules; of the ingest: "
+        + ", ".join(f"{side} {share:.0%}" for side, share in shares.items()),
         flush=True,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, Window
@@ -64,6 +65,15 @@ def within(frame: DataFrame, day: str, dates: Collection[datetime.date]) -> Data
     return frame.where(F.col(day).between(F.lit(min(dates)), F.lit(max(dates)))) if dates else frame.limit(0)
 
 
+@dataclass(frozen=True)
+class Settled:
+    """The commits of a table and of what it supersedes, none where a delivery says nothing and never did; and whether
+    any statement was one of another delivery or may have been."""
+
+    commits: dict[str, Commit]
+    repeats: bool
+
+
 def settle(
     store: Store,
     name: str,
@@ -73,12 +83,11 @@ def settle(
     note: Mapping[str, Any],
     is_new: bool,
     day: str | None,
-) -> dict[str, Commit]:
+) -> Settled:
     """Let `new`, all rows of one delivery, take the place of what that delivery said before (`is_new`: nothing). `day`:
     see day_of.
 
-    `versions`: of the table and of `superseded_<name>`, where they exist. Returns the commits of both; none where the
-    delivery says nothing and never did.
+    `versions`: of the table and of `superseded_<name>`, where they exist.
     """
     table = CONFORMED[name]
     columns = table.column_names
@@ -96,15 +105,15 @@ def settle(
     try:
         rows, dates = extent(day, new) if is_new else extent(day, new, own)
         if is_new and not rows:
-            return {}
+            return Settled({}, False)
         near = earlier if day is None else within(earlier, day, dates)
         if is_new and earlier.inputFiles() and not near.inputFiles():  # there are files, none with a row of these days
-            return {name: store.append(CONFORMED_SCHEMA, name, new, note)}
+            return Settled({name: store.append(CONFORMED_SCHEMA, name, new, note)}, False)
         marks = ["__statement", "__statement_2"]
         touched = new.select(*_statement(table)).union(own.select(*_statement(table))).distinct()
         # First by what statements are made of: most deliveries repeat nothing, and other columns are left unread.
         if is_new and near.select(*_statement(table)).join(touched, marks, "left_semi").isEmpty():
-            return {name: store.append(CONFORMED_SCHEMA, name, new, note)}
+            return Settled({name: store.append(CONFORMED_SCHEMA, name, new, note)}, False)
         affected = (
             near.select("*", *_statement(table)).join(touched, marks, "left_semi").persist(StorageLevel.MEMORY_AND_DISK)
         )
@@ -139,7 +148,7 @@ def settle(
             commits[lies_there] = store.append(CONFORMED_SCHEMA, lies_there, superseded, note)
         elif not superseded.isEmpty():
             commits[lies_there] = store.overwrite(CONFORMED_SCHEMA, lies_there, superseded, note)
-        return commits
+        return Settled(commits, True)
     finally:
         for frame in held:
             frame.unpersist()

@@ -10,7 +10,7 @@ import io
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,9 +143,10 @@ def _ensure_same_kinds(name: str, extract: Extract) -> None:
                 )
 
 
-def _ensure_same_identifiers(extracts: Mapping[str, Extract]) -> None:
-    """InputError where raw tables have the identifier of people as numbers and as text: numbers have lost their leading
-    zeros, and those people would be two. Parquet on an object store counts as text."""
+def identifier_kind(extracts: Mapping[str, Extract]) -> str:
+    """number or text, as which all raw tables have the identifier of people, or nothing where none says any;
+    InputError where they differ: numbers have lost their leading zeros, and those people would be two. Parquet on an
+    object store counts as text."""
     people: dict[str, str] = {}
     for name, extract in extracts.items():
         if extract.raw.id_column is None:
@@ -158,6 +159,7 @@ def _ensure_same_identifiers(extracts: Mapping[str, Extract]) -> None:
             kind = _identifier_kind(told_by, key_file, "person")
         people[told_by] = kind
     _ensure_alike(people)
+    return max(people.values(), default="")
 
 
 def _ensure_alike(kinds: Mapping[str, str]) -> None:
@@ -339,7 +341,7 @@ def find_extracts(session: Callable[[], SparkSession], site: Site, adapter: Adap
             key_file = _key_file(extracts[raw.name])
             extracts[key_file.name] = _extract(session, key_file, declared.key_file)
     if not adapter.numbers_people:
-        _ensure_same_identifiers(extracts)
+        identifier_kind(extracts)
     return extracts
 
 
@@ -435,6 +437,15 @@ def size_of(extract: Extract) -> int:
     return sum(Path(file).stat().st_size * (PACKED if file.endswith((".gz", ".parquet")) else 1) for file in files)
 
 
+def _parts_that_differ(files: Sequence[str]) -> int:
+    """How many parts of the files' paths, from the end, tell them apart: one, but where folders have files of the same
+    name."""
+    count = 1
+    while len({"/".join(file.split("/")[-count:]) for file in files}) < len(files):
+        count += 1
+    return count
+
+
 def read_extract(spark: SparkSession, extract: Extract) -> DataFrame:
     """The raw rows: every column of the adapter as trimmed text (empty is NULL), absent optional ones as NULL,
     `__corrupt` and `__damaged` (booleans), `__beside` (what columns that the adapter ignores hold), source_file, and
@@ -450,6 +461,7 @@ def read_extract(spark: SparkSession, extract: Extract) -> DataFrame:
     read = parts[0]
     for part in parts[1:]:
         read = read.unionByName(part, allowMissingColumns=True)
+    name_parts = _parts_that_differ(extract.files)
     wanted = [name for name in read.columns if not name.startswith("__")]
     wanted += [name for name in extract.raw.optional if name not in wanted and not name.endswith("*")]
     text = [
@@ -464,7 +476,7 @@ def read_extract(spark: SparkSession, extract: Extract) -> DataFrame:
         CORRUPT,
         DAMAGED,
         beside.cast("string").alias(BESIDE),
-        F.substring_index("__file", "/", -1).alias("source_file"),
+        F.substring_index("__file", "/", -name_parts).alias("source_file"),
         BLOCK,
         POSITION,
     )

@@ -71,6 +71,7 @@ def check_added(
     frame: DataFrame,
     delivery: str,
     day: str | None,
+    compared: bool,
     before: Mapping[str, int],
     context: Mapping[str, Any],
 ) -> list[RuleOutcome]:
@@ -78,8 +79,8 @@ def check_added(
     the rows of a new delivery was added since.
 
     Of the others only the columns of the key are read; where rows of the same key have the same `day` (see
-    jobs.deliveries.day_of), only those of the days that were added. ValueError for a table whose rules look further
-    than a row.
+    jobs.deliveries.day_of), only those of the days that were added; where they were `compared` already, and have no key
+    of the added rows, none. ValueError for a table whose rules look further than a row.
     """
     if not looks_at_rows_alone(name):
         raise ValueError(f"a row of {name} cannot be judged alone")
@@ -88,7 +89,7 @@ def check_added(
     try:
         more = _counted(name, added, context)
         repeated = more[REPEATED]
-        if "delivery" not in key:  # rows of other deliveries may have the same
+        if "delivery" not in key and not compared:  # rows of other deliveries may have the same
             hashed = F.xxhash64(*key).alias("key")
             keys = added.select(hashed).distinct()
             near = frame if day is None else within(frame, day, extent(day, added)[1])

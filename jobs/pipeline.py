@@ -22,7 +22,7 @@ from jobs.deliveries import SETTLED, SUPERSEDED, day_of, settle
 from jobs.delivery_rules import Judgement, held_back, judge_delivery, mostly_held_back, raise_if_refused
 from jobs.erasure import SUPPRESSIONS, Erasure, erase, read_suppressions, recover
 from jobs.errors import ConfigurationError, InputError
-from jobs.extracts import Extract, find_extracts, reading
+from jobs.extracts import Extract, find_extracts, identifier_kind, reading
 from jobs.gate import RuleOutcome, check_added, check_table, judge, looks_at_rows_alone, raise_if_critical
 from jobs.identity import key_check, pseudonym_of, read_key
 from jobs.lines import build as lines
@@ -46,6 +46,7 @@ Tables = dict[str, "DataFrame"]
 Counts = dict[str, "pd.DataFrame"]
 NAMES = 2  # of contacts, by the way they are made: those of two ways cannot be told to be the same
 CLAIMS_A_PARTITION = 200_000
+_PLURALS = {"number": "numbers", "text": "text"}
 OVERWRITTEN = ("person", "life_table")  # made of all deliveries each time, or the same for all
 Before = tuple[str, Counts] | None  # a delivery's date, and its ledger and profile
 
@@ -64,6 +65,7 @@ class Run:
     rows: dict[str, int] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)  # stage -> warnings
     outcomes: dict[str, dict[str, list[RuleOutcome]]] = field(default_factory=dict)  # stage -> table -> rules
+    repeats_nothing: set[str] = field(default_factory=set)  # tables of whose new rows none is another delivery's
     base: Commit | None = None  # of the marker of the tables that the run adds to
     latest: str = ""  # the last of the deliveries in the tables
 
@@ -78,6 +80,11 @@ class Run:
     @cached_property
     def extracts(self) -> dict[str, Extract]:
         return find_extracts(self.session, self.site.of_delivery(self.delivery), self.adapter)
+
+    @property
+    def identifiers(self) -> str:
+        """Whether the delivery has the identifiers of people as numbers or as text; empty where it makes none."""
+        return "" if self.adapter.numbers_people else identifier_kind(self.extracts)
 
     @cached_property
     def contents(self) -> dict[str, Extract]:
@@ -375,7 +382,7 @@ TABLE_STAGES = (
         _inputs_of_ingest,
         _ingest,
         lambda run: [],
-        lambda run: {"key": key_check(read_key(run.site)), "names": NAMES},
+        lambda run: {"key": key_check(read_key(run.site)), "names": NAMES, "identifiers": run.identifiers},
         {"person_claims": _persons},
         lambda run: run.site.deliveries == "additions",
     ),
@@ -493,7 +500,8 @@ def _judged_by_added(table: str, run: Run, context: Mapping[str, Any]) -> list[R
         return judge(table, counts)
     if not _only_appended(run, stood, run.versions[table]):
         return None
-    return check_added(table, run.read(table), run.delivery, run.day_of(table), counts, context)
+    compared = table in run.repeats_nothing
+    return check_added(table, run.read(table), run.delivery, run.day_of(table), compared, counts, context)
 
 
 def _only_appended(run: Run, stood: Commit, version: int) -> bool:
@@ -562,7 +570,10 @@ def _write(stage: Stage, run: Run, table: str, frame: DataFrame, note: Mapping[s
         newest = run.store.newest(schema, name) if name in before else None
         if newest is not None:
             versions[name] = newest.version
-    return settle(run.store, table, frame, run.delivery, versions, note, run.adds_new_delivery, run.day_of(table))
+    settled = settle(run.store, table, frame, run.delivery, versions, note, run.adds_new_delivery, run.day_of(table))
+    if not settled.repeats:
+        run.repeats_nothing.add(table)
+    return settled.commits
 
 
 def _rows(stage: Stage, run: Run, table: str, commit: Commit) -> int:
@@ -764,6 +775,18 @@ def ensure_one_key(run: Run) -> None:
             )
 
 
+def ensure_same_identifiers(run: Run) -> None:
+    """InputError where the warehouse was made of identifiers as text and the delivery has numbers, or the other way
+    round: leading zeros are lost, one person would become two, and erased people would come back."""
+    commit = run.store.newest(CONFORMED_SCHEMA, TABLE_STAGES[0].marker)
+    before = commit.note.get("identifiers") if commit is not None else None
+    if before and run.identifiers and before != run.identifiers:
+        raise InputError(
+            f"the delivery has the identifiers of people as {_PLURALS[run.identifiers]}, the tables in the warehouse "
+            f"were made of {_PLURALS[before]}; deliver them as before, or use another warehouse"
+        )
+
+
 def run_stages(run: Run, first: str, last: str) -> Manifest:
     """Run the stages from `first` to `last`; those before `first` must be up to date already.
 
@@ -777,6 +800,7 @@ def run_stages(run: Run, first: str, last: str) -> Manifest:
     records: list[StageRecord] = []
     with _locked(run) as lock:
         ensure_one_key(run)
+        ensure_same_identifiers(run)
         for stage in TABLE_STAGES:
             if stage.name in wanted:
                 held = lock if STAGES.index(stage.name) >= STAGES.index(first) else None

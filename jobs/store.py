@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CONFORMED_SCHEMA = "conformed"
 COMMIT_FILE = re.compile(r"\d{20}\.json")
 USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
+EVENTS = ("dispensing", "hospital_diagnosis", "hospital_drug")  # large: many rows of each person
 HOLDS = "holds"  # beside the note of a commit that brings no new rows: the version whose rows it has, and how many
 
 
@@ -172,8 +173,7 @@ class Store:
         else:
             properties["delta.dataSkippingNumIndexedCols"] = "0"
         if name in CONFORMED or name == "person_claims":
-            # A delivery that changes few rows must not rewrite the files of all others.
-            properties |= {"delta.enableChangeDataFeed": "true", "delta.enableDeletionVectors": "true"}
+            properties["delta.enableChangeDataFeed"] = "true"
         return properties
 
     def _write(
@@ -213,6 +213,8 @@ class Store:
         """Take rows out by the columns that tell them apart; nothing of them stands in a predicate."""
         if rows.isEmpty():
             return
+        if name in EVENTS:
+            self._spare_files(schema, name)
         view = f"removed_{secrets.token_hex(8)}"
         rows.select(*identity).createOrReplaceTempView(view)
         same = " AND ".join(f"t.`{column}` <=> s.`{column}`" for column in identity)
@@ -222,6 +224,16 @@ class Store:
             )
         finally:
             self.spark.catalog.dropTempView(view)
+
+    def _spare_files(self, schema: str, name: str) -> None:
+        """Let rows be taken out of a table by vectors beside its files, which are not written anew for it.
+
+        Not before there is a row to take out: of a table with this property the engine lists the files once more for
+        each plan, and each time that it changes the plan.
+        """
+        address, vectors = self._address(schema, name), "delta.enableDeletionVectors"
+        if self.spark.sql(f"SHOW TBLPROPERTIES {address} ('{vectors}')").collect()[0]["value"] != "true":
+            self.spark.sql(f"ALTER TABLE {address} SET TBLPROPERTIES ('{vectors}' = 'true')")
 
     def write_beside(self, schema: str, name: str, folder: str, frame: DataFrame, note: Mapping[str, Any]) -> None:
         """Write a table's rows as the first version of a new table in another folder of the schema."""

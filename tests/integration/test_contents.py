@@ -30,7 +30,8 @@ DAMAGED = ('"', '"a"', 'a"b', "\t", "\0", "\x01", "\ufffd")
 
 
 def _extract(folder: Path, **declared: object) -> Extract:
-    raw = RawInput.model_validate({"path": str(folder / "people*"), **declared})
+    inside = folder / "people"
+    raw = RawInput.model_validate({"path": str(inside if inside.is_dir() else f"{inside}*"), **declared})
     site = Site(country="test", warehouse=str(folder / "warehouse"), inputs={"people": raw})
     return find_extracts(_no_session, site, ADAPTER)["people"]
 
@@ -138,3 +139,13 @@ def test_what_is_known_of_a_file_is_for_its_options(spark: SparkSession, tmp_pat
     assert len({one.fingerprint for one in told}) == 1
     cache.write_text(json.dumps(dict.fromkeys(json.loads(cache.read_text()), "a hash alone")))
     assert with_contents(spark, extracts, cache)["people"] == told[2]
+
+
+def test_files_of_one_name_in_two_folders_are_two(spark: SparkSession, tmp_path: Path) -> None:
+    for year in ("2020", "2021"):
+        (tmp_path / "people" / year).mkdir(parents=True)
+        (tmp_path / "people" / year / "all.csv").write_text(f"id;born\n1;{year}\n")
+    for extract in (_extract(tmp_path, options={"sep": ";"}), _plain(spark, tmp_path, options={"sep": ";"})):
+        assert {(row.born, row.source_file) for row in read_extract(spark, extract).collect()} == {
+            ("2020", "2020/all.csv"), ("2021", "2021/all.csv"),
+        }  # fmt: skip

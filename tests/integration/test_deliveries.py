@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import datetime
+import json
 import random
 import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -237,6 +240,19 @@ def test_the_change_feed_tells_what_came_and_went(spark: SparkSession, in_order:
         stand = in_order.store.count(CONFORMED_SCHEMA, name, newest.version)
         assert kinds[name]["insert"] - kinds[name].get("delete", 0) == stand
     assert all(kinds[name].get("delete", 0) > 0 for name in ("tumour", "hospital_drug", "person"))
+
+
+def test_rows_are_taken_out_of_large_tables_without_writing_files_anew(in_order: Warehouse) -> None:
+    at = in_order.folder / in_order.name / CONFORMED_SCHEMA
+
+    def told(name: str, action: str) -> list[Any]:
+        lines = [line for log in sorted((at / name / "_delta_log").glob("*.json")) for line in log.open()]
+        return [one[action] for one in map(json.loads, lines) if action in one]
+
+    for name in ("dispensing", "hospital_drug", "tumour"):
+        assert "deletionVectors" not in told(name, "protocol")[0].get("readerFeatures", ())  # not before it is needed
+    assert any("deletionVector" in add for add in told("hospital_drug", "add"))
+    assert not any("deletionVector" in add for add in told("tumour", "add"))
 
 
 def test_fewer_files_hold_the_same_rows(in_order: Warehouse, capsys: pytest.CaptureFixture[str]) -> None:
@@ -552,11 +568,11 @@ def test_a_key_that_comes_again_is_found_among_the_added(spark: SparkSession) ->
     ):
         frame = rows(DAYS[0], *stood).unionByName(rows(DAYS[1], *more))
         day = day_of("hospital_drug", False)
-        judged = check_added("hospital_drug", frame, DAYS[1], day, {"rows": 2, **before}, context)
+        judged = check_added("hospital_drug", frame, DAYS[1], day, False, {"rows": 2, **before}, context)
         assert judged == check_table("hospital_drug", frame, context)
         assert [(one.passed, one.violations) for one in judged if one.rule == IS_UNIQUE] == [(not repeated, repeated)]
     with pytest.raises(ValueError, match="tumour"):
-        check_added("tumour", rows(DAYS[0]), DAYS[1], None, {}, context)
+        check_added("tumour", rows(DAYS[0]), DAYS[1], None, False, {}, context)
 
 
 def test_a_contact_that_comes_again_on_another_day_is_found(spark: SparkSession) -> None:
@@ -567,7 +583,7 @@ def test_a_contact_that_comes_again_on_another_day_is_found(spark: SparkSession)
     before = check_table("hospital_diagnosis", frame.where(F.col("delivery") == DAYS[0]), context)
     counts = {"rows": 1, **{one.rule: one.violations for one in before}}
     day = day_of("hospital_diagnosis", False)
-    judged = check_added("hospital_diagnosis", frame, DAYS[1], day, counts, context)
+    judged = check_added("hospital_diagnosis", frame, DAYS[1], day, False, counts, context)
     assert judged == check_table("hospital_diagnosis", frame, context)
     assert [one.violations for one in judged if one.rule == IS_UNIQUE] == [1]
 
@@ -633,3 +649,27 @@ def test_every_delivery_needs_files_of_its_own(folder: Path, capsys: pytest.Capt
     site.write_text(SITE.format(warehouse="none").replace("{delivery}/person.csv", "person.csv"))
     assert main(["ingest", "--site", str(site), "--delivery", DAYS[0]]) == 10
     assert "{delivery}" in capsys.readouterr().err
+
+
+def test_a_delivery_has_identifiers_as_those_before(
+    spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As numbers they have lost their zeros: the person of the first delivery would be another one in the second."""
+    (tmp_path / "key").write_text(KEY)
+    site = SITE.format(warehouse="typed").replace('.csv"', '.parquet", format: parquet')
+    site = site.split("  dispensing:")[0]
+    (tmp_path / "typed.yaml").write_text(site)
+    for day, identifier in zip(DAYS, ("0101501234", 101501234, "0101501234"), strict=True):
+        (tmp_path / day).mkdir()
+        person = (identifier, "female", "1950-01-01", "", "a")
+        tumour = (identifier, f"{day}-1", "2013-01-01", "C509", "distant", "positive")
+        for name, row in (("person", person), ("tumour", tumour)):
+            columns = {column: [cell] for column, cell in zip(COLUMNS[name], row, strict=True)}
+            pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / day / f"{name}.parquet")
+    store = Store(spark, str(tmp_path / "typed"))
+    for day, code in zip(DAYS, (0, 11, 0), strict=True):
+        assert main(["ingest", "--site", str(tmp_path / "typed.yaml"), "--delivery", day]) == code
+        told = capsys.readouterr().err
+        assert ("people as numbers, the tables in the warehouse were made of text" in told) == (code == 11)
+        newest = store.existing(CONFORMED_SCHEMA, "person")
+        assert store.count(CONFORMED_SCHEMA, "person", newest.version) == 1
