@@ -137,7 +137,7 @@ class _Plain:
     once, for by its text it is left out."""
 
     def __init__(self, options: Mapping[str, str], quote: bytes) -> None:
-        known = options.keys() <= {"sep", "encoding", "quote"} and options["encoding"].upper() in ("UTF-8", "US-ASCII")
+        known = options.keys() <= {"sep", "encoding", "quote"} and options["encoding"].upper() == "UTF-8"
         separator = options["sep"]
         self._is_plain = known and len(separator) == 1 and separator.isprintable() and not separator.isalnum()
         self._is_plain = self._is_plain and separator.isascii() and not separator.isspace()

@@ -25,7 +25,7 @@ ADAPTER = Adapter(
     lambda accepted, _: {},
 )  # fmt: skip
 CELLS = ("", " ", "  ", "1", " 1", "1 ", "a b", "L02BG04", "20200101", "Åse", "\u00a0", "\u2028", "#", "\\", "'",
-         "=1+1", "-", "null", "NaN", "id", "born", "|", ",", ";", "\x7f", "😀")  # fmt: skip
+         "=1+1", "-", "null", "NaN", "id", "born", "|", ",", ";", "\x7f", "😀", "\ufeff", "\x85")  # fmt: skip
 DAMAGED = ('"', '"a"', 'a"b', "\t", "\0", "\x01", "\ufffd")
 
 
@@ -113,6 +113,7 @@ def test_a_file_in_several_splits(spark: SparkSession, tmp_path: Path) -> None:
         (b"id;born\n1;20\xff20\n", {}),
         ("\ufeffid;born\n1;2020\n", {}),
         ("id;born\n1;2020\n", {"encoding": "ISO-8859-1"}),
+        ("id;born\n1;2020\n", {"encoding": "US-ASCII"}),
         ("id;born\n1;2020\n", {"comment": "#"}),
         ("id;born\n1;2020\n", {"nullValue": "2020"}),
         ("id;born\n1;2020\n", {"quote": ""}),
