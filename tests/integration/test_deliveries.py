@@ -246,7 +246,8 @@ def test_rows_are_taken_out_of_large_tables_without_writing_files_anew(in_order:
     at = in_order.folder / in_order.name / CONFORMED_SCHEMA
 
     def told(name: str, action: str) -> list[Any]:
-        lines = [line for log in sorted((at / name / "_delta_log").glob("*.json")) for line in log.open()]
+        logs = sorted((at / name / "_delta_log").glob("*.json"))
+        lines = [line for log in logs for line in log.read_text().splitlines()]
         return [one[action] for one in map(json.loads, lines) if action in one]
 
     for name in ("dispensing", "hospital_drug", "tumour"):
