@@ -441,6 +441,8 @@ def _known(run: Run, wanted: str) -> dict[str, Commit] | None:
                 f"delivery {run.delivery}: its version of the tables is no longer kept (retention_days: "
                 f"{run.site.retention_days}); run the newest delivery, or ingest this one into another warehouse"
             )
+    if len(commit.note["deliveries"]) > 1:  # the commit wrote one delivery's rows beside those of others
+        commits[marker] = replace(commit, rows=run.store.count(CONFORMED_SCHEMA, marker, commit.version))
     run.warnings["ingest"] = list(commit.note["warnings"])
     run.latest = max(commit.note["deliveries"])
     return commits

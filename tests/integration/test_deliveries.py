@@ -197,7 +197,12 @@ def test_the_order_of_ingestion_does_not_matter(
 ) -> None:
     other = Warehouse(spark, folder, "other_order")
     for day in (DAYS[2], DAYS[0], DAYS[1]):
+        capsys.readouterr()
         assert other.call("ingest", day) == 0
+    (told,) = re.findall("[0-9,]+ rows", capsys.readouterr().out)
+    for day in DAYS[1:]:
+        assert other.call("ingest", day) == 0
+        assert capsys.readouterr().out.endswith(f" {told} unchanged\n"), "the rows of the tables, whoever wrote them"
     assert other.tables().keys() == in_order.tables().keys()
     assert _comparable(other.tables()) == _comparable(in_order.tables())
     assert other.call("run", DAYS[0]) == 11
