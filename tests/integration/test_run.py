@@ -115,6 +115,7 @@ def test_a_run_a_second_run_and_a_changed_rule(
     assert manifest["clearance"] == "internal, not cleared for release"
     assert "Internal" in (folder / "out" / STAMP).read_text()
     assert (folder / "out/results").stat().st_mode & 0o777 == 0o700
+    assert (folder / "warehouse").stat().st_mode & 0o777 == 0o700
     assert (folder / "out/report.html").stat().st_mode & 0o777 == 0o600
     page = (folder / "out/report.html").read_text()
     assert "not cleared for release" in page
