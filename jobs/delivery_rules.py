@@ -111,8 +111,9 @@ def _mostly_known(counts: tuple[int, int] | None) -> bool:
     return counts is not None and sum(counts) >= FEWEST_ROWS and counts[0] >= counts[1]
 
 
-def raise_if_refused(judged: Mapping[str, Sequence[Judgement]]) -> None:
-    """QualityError that names raw tables, rules, reasons or columns, and counts."""
+def raise_if_refused(judged: Mapping[str, Sequence[Judgement]], shown_at: str) -> None:
+    """QualityError that names raw tables, rules, reasons or columns, and counts. `shown_at`: the page that shows them,
+    below `out`."""
     said = [
         f"{name}: not true: {one.outcome.rule}: {', '.join(one.broken_by)} ({one.outcome.violations:,} of "
         f"{one.outcome.rows:,} rows)"
@@ -122,6 +123,6 @@ def raise_if_refused(judged: Mapping[str, Sequence[Judgement]]) -> None:
     ]
     if said:
         raise QualityError(
-            f"{'; '.join(said)}; nothing was written; see columns, options and absent under inputs of the site "
-            "file, and its code lists under adapter"
+            f"{'; '.join(said)}; no table was written; see columns, options and absent under inputs of the site "
+            f"file, and its code lists under adapter; {shown_at} below out shows every rule"
         )

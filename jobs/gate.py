@@ -101,12 +101,17 @@ def check_added(
     return judge(name, {HAS_COLUMNS: 0, ROWS: before[ROWS] + more[ALL], **unique, **counts})
 
 
-def raise_if_critical(table: str, outcomes: Sequence[RuleOutcome]) -> None:
-    """QualityError with the names and counts of the critical rules that failed."""
-    failed = [outcome for outcome in outcomes if outcome.severity == "critical" and not outcome.passed]
-    if failed:
-        said = "; ".join(_said(outcome) for outcome in failed)
-        raise QualityError(f"table {table} fails its gate: {said}; correct the source or its adapter and run again")
+def raise_if_critical(judged: Mapping[str, Sequence[RuleOutcome]], shown_at: str = "") -> None:
+    """QualityError with the names and counts of all critical rules that failed, by table. `shown_at`: the page that
+    shows them, below `out`."""
+    said = []
+    for table, outcomes in judged.items():
+        failed = [outcome for outcome in outcomes if outcome.severity == "critical" and not outcome.passed]
+        if failed:
+            said.append(f"table {table} fails its gate: {'; '.join(map(_said, failed))}")
+    if said:
+        see = f"; {shown_at} below out shows every rule" if shown_at else ""
+        raise QualityError(f"{'; '.join(said)}; correct the source or its adapter and run again{see}")
 
 
 def _said(outcome: RuleOutcome) -> str:

@@ -50,6 +50,7 @@ from schemas import TABLES, quarantine
 PARTITION_BYTES = 64 * 2**20  # of text
 DELIVERED = "__delivered"  # the cells of a row held back, where its columns are not kept
 TABLES_AT_A_TIME = 4
+MALFORMED = "malformed_row"
 
 
 def _with_content(keyed: DataFrame, columns: list[str]) -> DataFrame:
@@ -78,7 +79,7 @@ def _mark_duplicates(frame: DataFrame, together: str, partitions: int) -> DataFr
 def _with_reasons(annotated: DataFrame, raw: RawTable) -> DataFrame:
     """Adds to the adapter's reasons those that hold of any raw table: `reasons` as a sorted array, each once."""
     general = [
-        F.when(F.col(CORRUPT), F.lit("malformed_row")),
+        F.when(F.col(CORRUPT), F.lit(MALFORMED)),
         F.when(F.col(DAMAGED), F.lit("damaged_text")),
     ]
     if raw.id_column is not None:
@@ -86,7 +87,17 @@ def _with_reasons(annotated: DataFrame, raw: RawTable) -> DataFrame:
     every = annotated.withColumn("reasons", F.concat_ws(",", "reasons", *general)).drop(CORRUPT, DAMAGED)
     codes = F.array_remove(F.array_distinct(F.split("reasons", ",")), "")
     nothing = F.array().cast("array<string>")
-    return every.withColumn("reasons", F.when(F.col("reasons") == "", nothing).otherwise(F.sort_array(codes)))
+    told = (
+        F.when(F.col("reasons") == "", nothing)
+        .when(F.contains("reasons", F.lit(MALFORMED)), F.array(F.lit(MALFORMED)))
+        .otherwise(F.sort_array(codes))
+    )
+    return every.withColumn("reasons", told)
+
+
+def _with_no_reason_of_cells(related: DataFrame) -> DataFrame:
+    """Takes from malformed rows the reasons that another table gave them: it was asked by one of their cells."""
+    return related.withColumn("reasons", F.when(is_malformed(), F.array(F.lit(MALFORMED))).otherwise(F.col("reasons")))
 
 
 def _as_delivered(columns: list[str], raw: RawTable) -> Column:
@@ -95,7 +106,7 @@ def _as_delivered(columns: list[str], raw: RawTable) -> Column:
     prefixes = tuple(c[:-1].lower() for c in raw.optional if c.endswith("*"))
     cells = [column for column in columns if column in delivered or (prefixes and column.startswith(prefixes))]
     # In a row of too many or too few cells the identifier may stand under any column.
-    return F.when(F.array_contains("reasons", "malformed_row") | F.lit(not cells), F.lit("{}")).otherwise(
+    return F.when(is_malformed() | F.lit(not cells), F.lit("{}")).otherwise(
         F.to_json(F.struct(*(cells or ["reasons"])))
     )
 
@@ -175,6 +186,11 @@ def is_quarantined() -> Column:
     return ~F.col(DUPLICATE) & ~F.col(SUPPRESSED) & (F.size("reasons") > 0)
 
 
+def is_malformed() -> Column:
+    """Whether a row has too few or too many cells, so that none of them may be what it stands for."""
+    return F.array_contains("reasons", MALFORMED)
+
+
 @dataclass(frozen=True)
 class Counted:
     """One raw table, counted in one pass: its splits' offsets, its row of the ledger, what stands where."""
@@ -225,11 +241,11 @@ def build_profile(counted: Mapping[str, Counted], delivery: str, spark: SparkSes
 
 
 def build_quarantine(annotated: DataFrame, raw: RawTable) -> DataFrame:
-    """One row per raw row held back: its reasons and its delivered cells."""
-    person = F.col("person_id") if "person_id" in annotated.columns else F.lit(None).cast("string")
+    """One row per raw row held back: its reasons, its delivered cells, and whose it is; of a malformed one neither."""
+    person = F.when(~is_malformed(), F.col("person_id")) if "person_id" in annotated.columns else F.lit(None)
     delivered = F.col(DELIVERED) if raw.kept is not None else _as_delivered(annotated.columns, raw)
     return annotated.where(is_quarantined()).select(
-        person.alias("person_id"),
+        person.cast("string").alias("person_id"),
         "reasons",
         delivered.alias("row"),
         *[F.col(column) for column in quarantine.column_names if column in LINEAGE],
@@ -300,7 +316,10 @@ def ingested_tables(
             related = adapter.relate(raw_rows, site)
             if any(raws[name].kept is not None for name in related):
                 raise ValueError("rows that may still be held back need all their cells, and so do related tables")
-            raw_rows |= {name: frame.persist(StorageLevel.MEMORY_AND_DISK) for name, frame in related.items()}
+            raw_rows |= {
+                name: _with_no_reason_of_cells(frame).persist(StorageLevel.MEMORY_AND_DISK)
+                for name, frame in related.items()
+            }
             held += [raw_rows[name] for name in related]
         with ThreadPoolExecutor(TABLES_AT_A_TIME) as pool:
             counts = pool.map(lambda name: count_rows(raw_rows[name], raws[name], site), raw_rows)

@@ -196,7 +196,7 @@ def _ingest(run: Run) -> Iterator[Tables]:
         held = {f"quarantine_{name}": name for name in held_back(now["ledger"])}
         stay = run.tables_before if run.adds_new_delivery else {}
         try:
-            raise_if_refused(judged)
+            raise_if_refused(judged, _quality_file(run))
             changed = {table: frame for table, frame in quarantined.items() if table in held or table not in stay}
             yield {**claims, **conformed, **changed, **counts}
         finally:
@@ -249,7 +249,11 @@ def _quality_page(run: Run, now: Counts, before: Before) -> None:
     ]
     unknown = {name: extract.unknown_columns for name, extract in run.extracts.items()}
     html = render_quality(run.site.name, run.delivery, run.site.synthetic, now, rules, before, unknown)
-    write_files(run.out, {f"quality/{run.delivery}.html": html.encode()})
+    write_files(run.out, {_quality_file(run): html.encode()})
+
+
+def _quality_file(run: Run) -> str:
+    return f"quality/{run.delivery}.html"
 
 
 def _delivery_before(run: Run) -> Before:
@@ -454,6 +458,8 @@ def _known(run: Run, wanted: str) -> dict[str, Commit] | None:
                 f"delivery {run.delivery}: its version of the tables is no longer kept (retention_days: "
                 f"{run.site.retention_days}); run the newest delivery, or ingest this one into another warehouse"
             )
+    if len(commit.note["deliveries"]) > 1:  # the commit wrote one delivery's rows beside those of others
+        commits[marker] = replace(commit, rows=run.store.count(CONFORMED_SCHEMA, marker, commit.version))
     run.warnings["ingest"] = list(commit.note["warnings"])
     run.latest = max(commit.note["deliveries"])
     return commits
@@ -625,8 +631,8 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
         gated = list(filter(_has_gate, commits))
         judged = dict(zip(gated, pool.map(lambda name: early.get(name) or _gate(name, run), gated), strict=True))
         run.outcomes[stage.name] = {**run.outcomes.get(stage.name, {}), **judged}
+        raise_if_critical(judged, _quality_file(run) if stage.name == "ingest" else "")
         for name, outcomes in judged.items():
-            raise_if_critical(name, outcomes)
             commits[name] = replace(commits[name], rows=outcomes[0].rows)
         warnings = [warning for name, outcomes in judged.items() for warning in _warnings(name, outcomes)]
         versions = {name: commit.content for name, commit in commits.items()}

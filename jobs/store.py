@@ -374,7 +374,7 @@ class Lock:
 
 class _LocalFiles:
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # who may read one that is there, its site decided
         self._path = folder / "_lock"
 
     def create(self, content: str) -> bool:

@@ -1,5 +1,7 @@
 """Tables about a delivery and about runs."""
 
+from dataclasses import replace
+
 from schemas.contract import LINEAGE, PERSON_ID, Column, Table, precision_of
 
 ledger = Table(
@@ -39,9 +41,9 @@ quarantine = Table(
     grain="one row per raw row held back",
     key=("delivery", "source_file", "source_row"),
     columns=(
-        PERSON_ID,
-        Column("reasons", "array<string>", "codes of every reason, sorted", nullable=False),
-        Column("row", "string", "the row as JSON, identifiers replaced by pseudonyms"),
+        replace(PERSON_ID, nullable=True, doc=f"{PERSON_ID.doc}; NULL: the row does not tell whose it is"),
+        Column("reasons", "array<string>", "codes of every reason, sorted; malformed_row stands alone", nullable=False),
+        Column("row", "string", "the row as JSON, identifiers replaced by pseudonyms; {}: no cell of it is kept"),
         Column("source_file", "string", "name of the raw file inside the delivery", nullable=False),
         Column("source_row", "bigint", "row of that file, 1 is the first after the header", nullable=False),
         Column("delivery", "string", "delivery date, YYYY-MM-DD", nullable=False),

@@ -170,4 +170,7 @@ def write_site(
         f"# Synthetic {title} registers: nobody in these files exists.\n{text}"
         f"# On so few rows it takes longer to compile a plan than to run it as it is.\n{spark}"
     )
-    (out / "key").write_text(KEY)
+    key = out / "key"
+    key.touch(0o600)
+    key.chmod(0o600)
+    key.write_text(KEY)

@@ -188,6 +188,7 @@ def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
     assert len(files) == 12
     assert all((tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes() for file in files)
     assert (tmp_path / "a/cancer.csv").read_bytes() != (tmp_path / "c/cancer.csv").read_bytes()
+    assert (tmp_path / "a/key").stat().st_mode & 0o777 == 0o600
 
 
 def test_too_few_people_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

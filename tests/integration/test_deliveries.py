@@ -7,6 +7,7 @@ import datetime
 import json
 import random
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -139,15 +140,14 @@ class Warehouse:
         tables = {path.name for path in (self.folder / self.name / CONFORMED_SCHEMA).iterdir()} - {"runs"}
         return {name: self.store.newest(CONFORMED_SCHEMA, name).version for name in tables}  # type: ignore[union-attr]
 
-    def tables(self) -> dict[str, list[tuple[Any, ...]]]:
-        """As `_expected`: delivery and cells, identifiers as delivered."""
+    def tables(self, versions: Mapping[str, int] | None = None) -> dict[str, list[tuple[Any, ...]]]:
+        """As `_expected`: delivery and cells, identifiers as delivered; of the newest versions, or of others."""
         names = {pseudonym_of(f"p{number}", KEY.encode()): f"p{number}" for number in range(12)}
         found: dict[str, list[tuple[Any, ...]]] = {}
         for table, columns in COLUMNS.items():
-            newest = self.store.newest(CONFORMED_SCHEMA, table)
-            assert newest is not None
+            version = versions[table] if versions else self.store.existing(CONFORMED_SCHEMA, table).version
             rows = []
-            for row in self.store.read(CONFORMED_SCHEMA, table, newest.version).collect():
+            for row in self.store.read(CONFORMED_SCHEMA, table, version).collect():
                 values = {**row.asDict(), "person_id": names[row.person_id]}
                 rows.append((row.delivery, *(values[column] for column in columns)))
             found[table] = rows
@@ -200,7 +200,12 @@ def test_the_order_of_ingestion_does_not_matter(
 ) -> None:
     other = Warehouse(spark, folder, "other_order")
     for day in (DAYS[2], DAYS[0], DAYS[1]):
+        capsys.readouterr()
         assert other.call("ingest", day) == 0
+    (told,) = re.findall("[0-9,]+ rows", capsys.readouterr().out)
+    for day in DAYS[1:]:
+        assert other.call("ingest", day) == 0
+        assert capsys.readouterr().out.endswith(f" {told} unchanged\n"), "the rows of the tables, whoever wrote them"
     assert other.tables().keys() == in_order.tables().keys()
     assert _comparable(other.tables()) == _comparable(in_order.tables())
     assert other.call("run", DAYS[0]) == 11
@@ -424,6 +429,9 @@ def test_a_delivery_that_fails_its_gate_leaves_nothing(
     _write(folder, day, {**_drawn(3), "tumour": strangers})
     assert in_order.call("ingest", day) == 12
     assert "person is in the person table" in capsys.readouterr().err
+    assert in_order.store.existing(CONFORMED_SCHEMA, "tumour").fingerprint is None
+    passed = in_order.store.existing(CONFORMED_SCHEMA, "ledger").note["tables"]
+    assert _comparable(in_order.tables(passed)) == before, "where outsiders find what passed"
     _write(folder, day, {name: [] for name in COLUMNS})
     assert in_order.call("ingest", day) == 0
     assert _comparable(in_order.tables()) == before

@@ -7,6 +7,7 @@ import dataclasses
 import gzip
 import hashlib
 import hmac
+from collections.abc import Mapping
 from contextlib import nullcontext
 from decimal import Decimal
 from pathlib import Path
@@ -202,6 +203,36 @@ def test_a_whole_row_is_no_repetition_of_a_broken_one(spark: SparkSession, tmp_p
         held = {row.source_row: row.reasons for row in done.quarantined["people"].collect()}
         assert done.ledger.collect()[0].rows_duplicate == 1, "two broken ones may well be the same"
     assert held == {1: ["malformed_row"], 3: ["malformed_row"]}
+
+
+def test_a_malformed_row_has_no_other_reason_and_is_nobodys(spark: SparkSession, tmp_path: Path) -> None:
+    """No cell of it can be believed: neither what is wrong with one, nor the identifier, nor what another table knows
+    of one."""
+    (tmp_path / "people.csv").write_text("id,born,sex\n,soon\n7,\ufffd,1,x\n8,soon,\ufffd\n9,1950-01-02,1\n")
+    site = _site(tmp_path)
+
+    def relate(annotated: Mapping[str, DataFrame], _: Site) -> dict[str, DataFrame]:
+        told = F.sort_array(F.array_append("reasons", F.lit("no_contact")))
+        return {"people": annotated["people"].withColumn("reasons", told)}
+
+    eight = (["damaged_text", "impossible_date:born"], pseudonym_of("8", KEY), '{"born":"soon","sex":"\ufffd"}')
+    malformed = (["malformed_row"], None, "{}")
+    for adapter, held in (
+        (ADAPTER, {1: malformed, 2: malformed, 3: eight}),
+        (
+            dataclasses.replace(ADAPTER, relate=relate),
+            {
+                1: malformed,
+                2: malformed,
+                3: ([*eight[0], "no_contact"], *eight[1:]),
+                4: (["no_contact"], pseudonym_of("9", KEY), '{"born":"1950-01-02","sex":"1"}'),
+            },
+        ),
+    ):
+        with ingested_tables(spark, site, adapter, find_extracts(_fail, site, adapter), "2026-01-01", KEY) as done:
+            found = done.quarantined["people"].collect()
+            assert {row.source_row: (row.reasons, row.person_id, row.row) for row in found} == held
+            assert done.ledger.collect()[0].rows_quarantined == len(held)
 
 
 def test_an_earlier_row_that_is_held_back_does_not_take_the_key(spark: SparkSession, tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ def test_a_run_a_second_run_and_a_changed_rule(
     assert manifest["clearance"] == "internal, not cleared for release"
     assert "Internal" in (folder / "out" / STAMP).read_text()
     assert (folder / "out/results").stat().st_mode & 0o777 == 0o700
+    assert (folder / "warehouse").stat().st_mode & 0o777 == 0o700
     assert (folder / "out/report.html").stat().st_mode & 0o777 == 0o600
     page = (folder / "out/report.html").read_text()
     assert "not cleared for release" in page
@@ -242,14 +243,22 @@ def test_what_is_wrong_ends_in_one_line_and_nothing_written(
 def test_a_failed_gate_stops_the_run_and_is_not_taken_for_done(
     folder: Path, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    life = folder / "life_table.csv"
+    life, tumour = folder / "life_table.csv", folder / "tumour.csv"
     life.write_text("country,region,sex,year,age,probability_of_death\n")
+    tumour.write_text(FILES["tumour.csv"].replace("\nd,", "\nstranger,"))
     assert command("run") == 12
     message = capsys.readouterr().err
-    assert "life_table" in message
+    assert "table life_table fails its gate: not true: table has rows" in message
+    assert "table tumour fails its gate: not true: person is in the person table, in 1 of 4 rows" in message
+    assert message.endswith("; quality/2023-01-01.html below out shows every rule\n")
     assert message.count("\n") == 1
+    assert "stranger" not in message
+    assert str(folder) not in message
+    page = (folder / "out" / "quality" / "2023-01-01.html").read_text()
+    assert "Refused: 2 critical rules failed." in page
     assert command("cohort") == 11
-    life.write_text(FILES["life_table.csv"])
+    for file in (life, tumour):
+        file.write_text(FILES[file.name])
     assert command("run", "--until", "cohort") == 0
 
 

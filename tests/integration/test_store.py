@@ -138,6 +138,17 @@ def test_of_many_writers_one_creates_the_lock(tmp_path: Path) -> None:
     assert sorted(won) == [False] * 7 + [True]
 
 
+def test_a_warehouse_that_is_made_is_its_owners_alone(tmp_path: Path) -> None:
+    """Who may read one that is there is its site's decision."""
+    made, stood = tmp_path / "new" / "warehouse", tmp_path / "stood"
+    stood.mkdir()
+    stood.chmod(0o750)
+    for folder, mode in ((made, 0o700), (stood, 0o750)):
+        _LocalFiles(folder)
+        _LocalFiles(folder)
+        assert folder.stat().st_mode & 0o777 == mode
+
+
 def test_the_same_version_of_a_warehouse_made_anew_is_another() -> None:
     before, after = (Commit(0, {"fingerprint": letter * 64}, 5) for letter in "ab")
     assert before.identity != after.identity

@@ -440,8 +440,9 @@ def test_damaged_rows_are_held_back_and_nothing_is_shown(
     # Rules that a share of the rows may break are broken by so many damages, and lines of a life table leave gaps.
     tolerant = {rule.name for one in EXPECTATIONS.values() for rule in one.rules if rule.share} | {WITHOUT_GAPS}
 
-    def without_tolerant(table: str, outcomes: list[RuleOutcome]) -> None:
-        raise_if_critical(table, [one for one in outcomes if one.rule not in tolerant])
+    def without_tolerant(judged: dict[str, list[RuleOutcome]], shown_at: str) -> None:
+        strict = {table: [one for one in outcomes if one.rule not in tolerant] for table, outcomes in judged.items()}
+        raise_if_critical(strict, shown_at)
 
     monkeypatch.setattr("jobs.pipeline.raise_if_critical", without_tolerant)
     with caplog.at_level(logging.INFO):

@@ -37,10 +37,10 @@ def test_one_reason_for_more_than_half_of_the_rows(rows: int, reasons: dict[str,
     judged = judge_delivery(_counts(rows, {}, reasons), None, {})
     assert judged["raw table cancer"][0].outcome.passed is passes
     if passes:
-        raise_if_refused(judged)
+        raise_if_refused(judged, "quality/2026-01-01.html")
     else:
         with pytest.raises(QualityError, match="raw table cancer: .*: (impossible_date:born|missing_identifier) \\("):
-            raise_if_refused(judged)
+            raise_if_refused(judged, "quality/2026-01-01.html")
 
 
 @pytest.mark.parametrize(

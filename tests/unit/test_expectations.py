@@ -102,23 +102,25 @@ def test_an_empty_table_fails_where_it_must() -> None:
     assert _failed(judge("cohort", _counts("cohort", rows=0))) == [(HAS_ROWS, "critical", 1)]
 
 
-def test_a_critical_failure_is_an_error_with_names_and_counts() -> None:
+def test_critical_failures_are_one_error_with_names_and_counts() -> None:
     outcomes = [
         RuleOutcome("key is unique", "critical", False, 3, 12_000),
         RuleOutcome("stage is known", "warning", False, 7, 12_000),
         RuleOutcome("sex is present", "critical", True, 0, 12_000),
         RuleOutcome(HAS_ROWS, "critical", False, 1, 0),
     ]
-    raise_if_critical("tumour", outcomes[1:3])
-    with pytest.raises(QualityError) as caught:
-        raise_if_critical("tumour", outcomes)
-    message = str(caught.value)
-    assert message.startswith(
+    raise_if_critical({"tumour": outcomes[1:3], "person": []}, "page.html")
+    judged = {"person": outcomes[:1], "cohort": outcomes[1:3], "tumour": outcomes}
+    said = (
+        "table person fails its gate: not true: key is unique, in 3 of 12,000 rows; "
         "table tumour fails its gate: not true: key is unique, in 3 of 12,000 rows; not true: table has rows; "
+        "correct the source or its adapter and run again"
     )
-    assert "stage" not in message
-    assert "sex" not in message
-    assert "\n" not in message
+    page = "quality/2026-01-01.html"
+    for shown_at, more in (("", ""), (page, f"; {page} below out shows every rule")):
+        with pytest.raises(QualityError) as caught:
+            raise_if_critical(judged, shown_at)
+        assert str(caught.value) == said + more
 
 
 def test_rows_are_counted_as_plain_python_counts_them(monkeypatch: pytest.MonkeyPatch) -> None:
