@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DEMO_STUDY = "her2_mbc"
 DEMO_PERSONS = 20_000
-NO_DELIVERY = ""  # for what is done to all of them
+NO_DELIVERY = ""  # for what is done to all of them, or said of them
 # What `synthesize` can make -> its module in jobs/synthetic.
 COUNTRIES = {"no": "norway", "dk": "denmark", "se": "sweden", "fi": "finland", "omop": "omop"}
 STAGES = ("cohort", "exposures", "lines", "aggregate", "survival", "report")
@@ -237,8 +237,9 @@ def _upkeep(arguments: argparse.Namespace) -> None:
 def _status(arguments: argparse.Namespace) -> None:
     from jobs.pipeline import status_lines
 
-    run = _new_run(arguments, _load_site(arguments))
-    for line in status_lines(run):
+    site = _load_site(arguments)
+    known = arguments.delivery is not None or site.delivery is not None
+    for line in status_lines(_new_run(arguments, site, None if known else NO_DELIVERY)):
         print(line)
 
 

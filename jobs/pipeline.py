@@ -855,13 +855,18 @@ def vacuum_tables(run: Run) -> Iterator[str]:
 
 
 def status_lines(run: Run) -> Iterator[str]:
-    """One line per stage of the site and of each study in its warehouse: up to date, or why not."""
+    """One line per stage of the site and of each study in its warehouse: up to date, or why not; for a run without a
+    date, which knows no files, without a look at files."""
     ingest_stage = TABLE_STAGES[0]
     marker = run.store.newest(CONFORMED_SCHEMA, ingest_stage.marker)
     if marker is None:
         yield "ingest: never finished"
         return
-    yield f"ingest: {_why_not(marker, _made_of(ingest_stage, run)) or 'up to date'}"
+    if run.delivery:
+        yield f"ingest: {_why_not(marker, _made_of(ingest_stage, run)) or 'up to date'}"
+    else:
+        why_not = _why_not(marker, {**marker.note, "code": code_version()})
+        yield f"ingest: {why_not or 'done; to compare files and configuration too, say --delivery DATE'}"
     yield from _deliveries(run)
     suppressions = read_suppressions(run.store)
     if suppressions is not None:

@@ -179,6 +179,10 @@ def test_status_says_what_can_be_read_again(erased: Path, capsys: pytest.Capture
     assert f"delivery {DAYS[0]}: in the tables, not to be read alone" in said
     assert f"delivery {DAYS[1]}: can be run" in said
     assert "erased: 1 people" in said
+    assert _call(erased, "status") == 0
+    of_all = capsys.readouterr().out
+    assert "ingest: done; to compare files and configuration too, say --delivery DATE\n" in of_all
+    assert of_all.splitlines()[1:] == said.splitlines()[1:], "all else needs no date"
     assert _call(erased, "run", "--delivery", DAYS[0]) == 11
     assert "no version without it is kept" in capsys.readouterr().err
 
