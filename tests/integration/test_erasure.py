@@ -231,6 +231,8 @@ def test_a_list_without_anybody(erased: Path, capsys: pytest.CaptureFixture[str]
     (erased / "nobody.txt").write_text("\n \n")
     assert _call(erased, "erase", "--person-list", str(erased / "nobody.txt")) == 11
     assert "holds 0 identifiers" in capsys.readouterr().err
+    assert _call(erased, "erase", "--person-list", str(erased / "nosuch.txt")) == 11
+    assert "--person-list: no such file" in capsys.readouterr().err
 
 
 def test_vacuum_obeys_the_retention(erased: Path, capsys: pytest.CaptureFixture[str]) -> None:

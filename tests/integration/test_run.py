@@ -170,6 +170,11 @@ def test_a_stage_alone_needs_those_before_it(
         assert message.count("\n") == 1
         assert "4711" not in message
     assert command("explain", "--person-file", str(person), "--rule-set", "gap_9") == 10
+    capsys.readouterr()
+    assert command("explain", "--person-file", str(folder / "nosuch-4711")) == 11
+    message = capsys.readouterr().err
+    assert "--person-file: no such file" in message
+    assert "4711" not in message
 
     # Another key would make other people of the same ones, beside those that are there.
     (folder / "key").write_text("K" * 40)
@@ -265,3 +270,17 @@ def test_usage_is_exit_code_2() -> None:
     with pytest.raises(SystemExit) as caught:
         main(["run", "--site", "x"])
     assert caught.value.code == 2
+
+
+def test_help_says_what_an_option_does_for_that_command(capsys: pytest.CaptureFixture[str]) -> None:
+    def told(name: str) -> str:
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        return " ".join(capsys.readouterr().out.split())
+
+    assert "study.KEY" in told("run")
+    assert "study.KEY" not in told("ingest")
+    assert "- is standard input" in told("explain")
+    assert "at least 3000" in told("synthesize")
+    for name in ("optimize", "vacuum", "erase"):  # they are about all deliveries
+        assert "--delivery" not in told(name)
