@@ -213,6 +213,7 @@ def test_bad_rows_are_held_back_and_the_ledger_balances(spark: SparkSession, fol
     [
         (("site.yaml", "person.csv", "nobody.csv"), 11, "inputs.person: no file"),
         (("person.csv", "birth_date", "born"), 11, "has no column birth_date"),
+        (("person.csv", ",", ";"), 11, "header looks separated by a semicolon; see options.sep in the site file\n"),
         (("person.csv", FILES["person.csv"], ""), 11, "is empty"),
         (("tumour.csv", FILES["tumour.csv"], "PAR1\0\0"), 11, "not a text file"),
         (("site.yaml", "warehouse:", "warehose:"), 10, "did you mean warehouse?"),
