@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from jobs.config import Site, conf_folder, load_site, load_study
 from jobs.errors import ConfigurationError, InputError, TreatmentLinesError
+from jobs.report.printed import counted
 from jobs.synthetic import FEWEST_PERSONS
 
 if TYPE_CHECKING:
@@ -179,9 +180,10 @@ def _check(arguments: argparse.Namespace) -> None:
     ensure_followed_by_data(run)
     read_key(run.site)
     for name, extract in run.extracts.items():
-        print(f"{name}: {len(extract.files)} files")
+        print(f"{name}: {counted(len(extract.files), 'file', 'files')}")
         if extract.unknown_columns:
-            print(f"{name}: {len(extract.unknown_columns)} unknown columns are ignored")
+            ignored = counted(len(extract.unknown_columns), "unknown column is", "unknown columns are")
+            print(f"{name}: {ignored} ignored")
     print(f"study {run.the_study.name} and site {run.site.name} are ready to run")
 
 
@@ -228,8 +230,8 @@ def _erase(arguments: argparse.Namespace) -> None:
     identifiers = _lines_of(arguments.person_list, "--person-list")
     done = erase_people(_new_run(arguments, _load_site(arguments), NO_DELIVERY), identifiers)
     print(
-        f"{done.people:,} people are on the list of suppressions, {done.found:,} of them stood in a table; "
-        f"{len(done.tables)} tables were made anew"
+        f"{counted(done.people, 'person is', 'people are')} on the list of suppressions, {done.found:,} of them stood "
+        f"in a table; {counted(len(done.tables), 'table was', 'tables were')} made anew"
     )
     if done.found < done.people:
         print(f"{done.people - done.found:,} stood in none: erased before, or not written exactly as delivered")
