@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 
 from jobs.config import Site, conf_folder, load_site, load_study
 from jobs.errors import ConfigurationError, InputError, TreatmentLinesError
+from jobs.report.printed import counted
+from jobs.synthetic import FEWEST_PERSONS
 
 if TYPE_CHECKING:
     from jobs.pipeline import Run
 
 DEMO_STUDY = "her2_mbc"
 DEMO_PERSONS = 20_000
-NO_DELIVERY = ""  # for what is done to all of them
+NO_DELIVERY = ""  # for what is done to all of them, or said of them
 # What `synthesize` can make -> its module in jobs/synthetic.
 COUNTRIES = {"no": "norway", "dk": "denmark", "se": "sweden", "fi": "finland", "omop": "omop"}
 STAGES = ("cohort", "exposures", "lines", "aggregate", "survival", "report")
@@ -43,30 +45,37 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, text: str, *, study: bool = False, site: bool = True) -> argparse.ArgumentParser:
+    def command(
+        name: str, text: str, *, study: bool = False, site: bool = True, dated: bool = True
+    ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         if study:
             sub.add_argument("--study", type=Path, required=True, metavar="FILE", help="study file (YAML)")
         if site:
             sub.add_argument("--site", type=Path, required=True, metavar="FILE", help="site file (YAML)")
-            sub.add_argument("--delivery", type=_day, metavar="DATE", help="date of the delivery; default: the site's")
+            if dated:
+                sub.add_argument(
+                    "--delivery", type=_day, metavar="DATE", help="the delivery's date, YYYY-MM-DD; default: the site's"
+                )
+            of_study = "of the study (study.KEY=VALUE) or " if study else ""
             sub.add_argument(
                 "--set",
                 action="append",
                 default=[],
                 metavar="KEY=VALUE",
-                help="override a key of the study (study.KEY) or the site (site.KEY); may be repeated",
+                help=f"override a key {of_study}of the site (site.KEY=VALUE); may be repeated",
             )
         return sub
 
     demo = command("demo", "synthetic Norwegian registers, the whole run, a report", site=False)
     demo.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR", help="default: %(default)s")
-    demo.add_argument("--persons", type=int, default=DEMO_PERSONS, metavar="N", help="default: %(default)s")
+    persons = f"how many people, at least {FEWEST_PERSONS}; default: %(default)s"
+    demo.add_argument("--persons", type=int, default=DEMO_PERSONS, metavar="N", help=persons)
     demo.add_argument("--seed", type=int, default=1, metavar="S", help="default: %(default)s")
 
     synthesize = command("synthesize", "synthetic registers with a table of truth and a site file", site=False)
     synthesize.add_argument("--country", choices=list(COUNTRIES), required=True, help="whose file shapes")
-    synthesize.add_argument("--persons", type=int, default=DEMO_PERSONS, metavar="N", help="default: %(default)s")
+    synthesize.add_argument("--persons", type=int, default=DEMO_PERSONS, metavar="N", help=persons)
     synthesize.add_argument("--seed", type=int, default=1, metavar="S", help="default: %(default)s")
     synthesize.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
 
@@ -83,18 +92,19 @@ def _parser() -> argparse.ArgumentParser:
         "--person-file",
         required=True,
         metavar="FILE",
-        help="a file with the person's identifier or pseudonym; - reads it",
+        help="a file with the person's identifier or pseudonym; - is standard input",
     )
     explain.add_argument("--rule-set", default="primary", metavar="NAME", help="default: %(default)s")
     command("status", "what is up to date and what is not, and which deliveries can be read again")
-    command("optimize", "put every table into fewer, larger files, as after many small deliveries; no row changes")
-    command("vacuum", "delete files of versions older than retention_days of the site file")
-    gone = command("erase", "take people out of every table, for good, and prove it")
+    fewer = "put every table into fewer, larger files, as after many small deliveries; no row changes"
+    command("optimize", fewer, dated=False)
+    command("vacuum", "delete files of versions older than retention_days of the site file", dated=False)
+    gone = command("erase", "take people out of every table, for good, and prove it", dated=False)
     gone.add_argument(
         "--person-list",
         required=True,
         metavar="FILE",
-        help="a file of identifiers as delivered, one a line; - reads it",
+        help="a file of identifiers as delivered, one a line; - is standard input",
     )
     return parser
 
@@ -131,10 +141,10 @@ def _run(arguments: argparse.Namespace, first: str, last: str) -> None:
     run_stages(_new_run(arguments, _load_site(arguments)), first, last)
 
 
-def _synthesize(country: str, out: Path, persons: int, seed: int) -> None:
+def _synthesize(country: str, out: Path, persons: int, seed: int, **folders: str) -> None:
     module = importlib.import_module(f"jobs.synthetic.{COUNTRIES[country]}")
     try:
-        module.write_registers(out, persons, seed)
+        module.write_registers(out, persons, seed, **folders)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
 
@@ -147,10 +157,9 @@ def _demo(arguments: argparse.Namespace) -> None:
 
     out: Path = arguments.out.resolve()
     registers = out / "registers"
-    _synthesize("no", registers, arguments.persons, arguments.seed)
+    _synthesize("no", registers, arguments.persons, arguments.seed, warehouse="../warehouse", results="..")
     print(f"synthetic registers of {arguments.persons:,} people: {registers}", flush=True)
     site = load_site(registers / "site.yaml")
-    site = site.model_copy(update={"warehouse": str(out / "warehouse"), "out": str(out)})
     study = load_study(conf_folder() / "studies" / f"{DEMO_STUDY}.yaml")
     arguments.delivery = None
     run = Run(
@@ -160,6 +169,7 @@ def _demo(arguments: argparse.Namespace) -> None:
     print()
     print(main_table(out / "results"))
     print(f"\nSYNTHETIC DATA, internal, not cleared for release\nreport: {out / 'report.html'}")
+    print(f"site file: {registers / 'site.yaml'}")
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -170,9 +180,10 @@ def _check(arguments: argparse.Namespace) -> None:
     ensure_followed_by_data(run)
     read_key(run.site)
     for name, extract in run.extracts.items():
-        print(f"{name}: {len(extract.files)} files")
+        print(f"{name}: {counted(len(extract.files), 'file', 'files')}")
         if extract.unknown_columns:
-            print(f"{name}: {len(extract.unknown_columns)} unknown columns are ignored")
+            ignored = counted(len(extract.unknown_columns), "unknown column is", "unknown columns are")
+            print(f"{name}: {ignored} ignored")
     print(f"study {run.the_study.name} and site {run.site.name} are ready to run")
 
 
@@ -195,8 +206,10 @@ def _lines_of(file: str, argument: str) -> list[str]:
     """The lines of a file or of standard input that are not empty; what they say never reaches a message."""
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{argument}: no such file; name a file, or - for standard input") from None
     except (OSError, UnicodeDecodeError):
-        raise InputError(f"{argument}: cannot be read as UTF-8 text; name a file or -") from None
+        raise InputError(f"{argument}: cannot be read as UTF-8 text; name a file, or - for standard input") from None
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise InputError(f"{argument}: holds 0 identifiers; write one a line")
@@ -217,8 +230,8 @@ def _erase(arguments: argparse.Namespace) -> None:
     identifiers = _lines_of(arguments.person_list, "--person-list")
     done = erase_people(_new_run(arguments, _load_site(arguments), NO_DELIVERY), identifiers)
     print(
-        f"{done.people:,} people are on the list of suppressions, {done.found:,} of them stood in a table; "
-        f"{len(done.tables)} tables were made anew"
+        f"{counted(done.people, 'person is', 'people are')} on the list of suppressions, {done.found:,} of them stood "
+        f"in a table; {counted(len(done.tables), 'table was', 'tables were')} made anew"
     )
     if done.found < done.people:
         print(f"{done.people - done.found:,} stood in none: erased before, or not written exactly as delivered")
@@ -237,8 +250,9 @@ def _upkeep(arguments: argparse.Namespace) -> None:
 def _status(arguments: argparse.Namespace) -> None:
     from jobs.pipeline import status_lines
 
-    run = _new_run(arguments, _load_site(arguments))
-    for line in status_lines(run):
+    site = _load_site(arguments)
+    known = arguments.delivery is not None or site.delivery is not None
+    for line in status_lines(_new_run(arguments, site, None if known else NO_DELIVERY)):
         print(line)
 
 

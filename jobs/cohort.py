@@ -134,7 +134,7 @@ def _steps(study: Study) -> list[Step]:
     rules, period = study.cohort, study.period
     steps = [
         Step(f"registered tumours ({', '.join((*rules.tumour.icd10, *rules.tumour.morphology))})", F.lit(True)),
-        Step("person known to the population register", F.col("known")),
+        Step("person known to the registers", F.col("known")),
         Step("invasive", F.col("invasive")),
         Step("diagnosed in life (not by death certificate or autopsy only)", F.col("in_life")),
     ]

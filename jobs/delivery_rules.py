@@ -14,6 +14,7 @@ from jobs.gate import RuleOutcome
 if TYPE_CHECKING:
     import pandas as pd
 
+RAW_TABLE = "raw table "
 READABLE = "no reason to hold back holds for more than half of the rows"
 FILLED = "columns that were filled before are filled"
 CODED = "columns whose cells were mostly known codes before still hold mostly known codes"
@@ -76,7 +77,7 @@ def judge_delivery(
             and _mostly_known(were_coded.get((table, column)))
         }  # fmt: skip
         held = max(most.values(), default=0)
-        judged[f"raw table {name}"] = [
+        judged[f"{RAW_TABLE}{name}"] = [
             Judgement(RuleOutcome(READABLE, "critical", not held, held, rows_in), tuple(sorted(most))),
             Judgement(RuleOutcome(FILLED, "critical", not lost, rows_in if lost else 0, rows_in), tuple(lost)),
             Judgement(
@@ -112,17 +113,34 @@ def _mostly_known(counts: tuple[int, int] | None) -> bool:
 
 
 def raise_if_refused(judged: Mapping[str, Sequence[Judgement]], shown_at: str) -> None:
-    """QualityError that names raw tables, rules, reasons or columns, and counts. `shown_at`: the page that shows them,
-    below `out`."""
+    """QualityError that names raw tables, reasons or columns, counts, and the keys of the site file to look at.
+    `shown_at`: the page that shows every rule, below `out`."""
     said = [
-        f"{name}: not true: {one.outcome.rule}: {', '.join(one.broken_by)} ({one.outcome.violations:,} of "
-        f"{one.outcome.rows:,} rows)"
+        _told(name, name.removeprefix(RAW_TABLE), one)
         for name, ones in judged.items()
         for one in ones
         if not one.outcome.passed
     ]
     if said:
-        raise QualityError(
-            f"{'; '.join(said)}; no table was written; see columns, options and absent under inputs of the site "
-            f"file, and its code lists under adapter; {shown_at} below out shows every rule"
+        raise QualityError(f"{'; '.join(said)}; no table was written; {shown_at} below out shows every rule")
+
+
+def _told(name: str, table: str, judgement: Judgement) -> str:
+    outcome, what = judgement.outcome, ", ".join(judgement.broken_by)
+    column = "the column" if len(judgement.broken_by) == 1 else "each of the columns"
+    share = f"{outcome.violations:,} of {outcome.rows:,} rows"
+    if outcome.rule == FILLED:
+        return (
+            f"{name}: {column} {what} was filled in the delivery before and is empty or absent in all "
+            f"{outcome.rows:,} rows; if it has another name now, say so in inputs.{table}.columns of the site file; if "
+            f"it is rightly empty, list it in inputs.{table}.absent"
         )
+    if outcome.rule == CODED:
+        return (
+            f"{name}: {column} {what} mostly held known codes in the delivery before and mostly holds others now (in "
+            f"{share}); if the codes are new, give them a meaning under adapter of the site file"
+        )
+    return (
+        f"{name}: more than half of the rows would be held back as {what} ({share}), so a column seems not to hold "
+        f"what it should; see inputs.{table}.columns and inputs.{table}.options of the site file"
+    )

@@ -34,6 +34,7 @@ MAXIMUM_COLUMNS = 20_000
 PACKED = 5  # bytes of text in a byte of a compressed file, about
 LINEAGE = ("source_file", "source_row", "delivery")
 BLOCK, POSITION = PLACE[1:]
+SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}
 PLAIN_NAME = re.compile(r"\w+")  # others would be read as paths into a struct
 UNREADABLE = re.compile(r"FAILED_READ_FILE[^\]]*\][^\n]*?reading file (\S+?)\.?\s")
 AS_TEXT = ("string", "large_string", "int", "uint", "half", "float", "double", "decimal", "date", "timestamp", "bool",
@@ -229,10 +230,23 @@ def _ensure_known(raw: RawTable, declared: InputFile) -> None:
         )
 
 
+def _ensure_separated(name: str, file: str, header: list[str], raw: RawTable, declared: InputFile) -> None:
+    """InputError for a header of one cell that holds what separates cells elsewhere; its text is not said."""
+    used = options_of(raw, declared)["sep"]
+    others = {sep: header[0].count(sep) for sep in SEPARATORS if sep != used} if len(header) == 1 else {}
+    likely = max(others, key=lambda sep: others[sep], default="")
+    if declared.format != "parquet" and others.get(likely):
+        raise InputError(
+            f"inputs.{name}: {Path(file).name} is read with {SEPARATORS.get(used, used)} as separator, and its header "
+            f"looks separated by {SEPARATORS[likely]}; see options.sep in the site file"
+        )
+
+
 def _names(name: str, file: str, header: list[str], raw: RawTable, declared: InputFile) -> tuple[list[str], list[str]]:
     """The header by the adapter's names, and the columns the adapter does not know; InputError for a lost column."""
     if not raw.names_columns:
         if len(header) != len(raw.columns):
+            _ensure_separated(name, file, header, raw, declared)
             raise InputError(
                 f"inputs.{name}: {Path(file).name} has {len(header)} columns instead of {len(raw.columns)}; see "
                 "options.sep in the site file"
@@ -263,6 +277,7 @@ def _names(name: str, file: str, header: list[str], raw: RawTable, declared: Inp
             unknown.append(column)
     lost = [column for column in raw.columns if column not in names]
     if lost:
+        _ensure_separated(name, file, header, raw, declared)
         expected = " or ".join(declared.named(lost[0]))
         raise InputError(
             f"inputs.{name}: {Path(file).name} has no column {expected}"

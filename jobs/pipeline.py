@@ -30,6 +30,7 @@ from jobs.local_frame import local_frame
 from jobs.manifest import Manifest, StageRecord, code_version, fingerprint
 from jobs.persons import build_persons
 from jobs.report.page import render_report
+from jobs.report.printed import counted
 from jobs.report.quality import render_quality
 from jobs.results import MANIFEST, STAMP, STAMP_TEXT, read_manifest, still_there, write_files
 from jobs.sources.adapter import Adapter, load_adapter
@@ -248,7 +249,8 @@ def _quality_page(run: Run, now: Counts, before: Before) -> None:
         {"table": table, **asdict(outcome)} for table, judged in run.outcomes["ingest"].items() for outcome in judged
     ]
     unknown = {name: extract.unknown_columns for name, extract in run.extracts.items()}
-    html = render_quality(run.site.name, run.delivery, run.site.synthetic, now, rules, before, unknown)
+    additions = run.site.deliveries == "additions"
+    html = render_quality(run.site.name, run.delivery, run.site.synthetic, now, rules, before, unknown, additions)
     write_files(run.out, {_quality_file(run): html.encode()})
 
 
@@ -881,27 +883,33 @@ def optimize_tables(run: Run) -> Iterator[str]:
     """Put the newest version of every table into fewer files; one line per table."""
     for schema, name in _each_table(run):
         before, after = run.store.optimize(schema, name)
-        yield f"{schema}.{name}: {before:,} {'file' if before == 1 else 'files'}, {after:,} now"
+        yield f"{schema}.{name}: {counted(before, 'file', 'files')}, {after:,} now"
 
 
 def vacuum_tables(run: Run) -> Iterator[str]:
     """Delete the files of versions older than the site's retention; one line per table."""
     for schema, name in _each_table(run):
-        yield f"{schema}.{name}: {run.store.vacuum(schema, name):,} files deleted"
+        yield f"{schema}.{name}: {counted(run.store.vacuum(schema, name), 'file', 'files')} deleted"
 
 
 def status_lines(run: Run) -> Iterator[str]:
-    """One line per stage of the site and of each study in its warehouse: up to date, or why not."""
+    """One line per stage of the site and of each study in its warehouse: up to date, or why not; for a run without a
+    date, which knows no files, without a look at files."""
     ingest_stage = TABLE_STAGES[0]
     marker = run.store.newest(CONFORMED_SCHEMA, ingest_stage.marker)
     if marker is None:
         yield "ingest: never finished"
         return
-    yield f"ingest: {_why_not(marker, _made_of(ingest_stage, run)) or 'up to date'}"
+    if run.delivery:
+        yield f"ingest: {_why_not(marker, _made_of(ingest_stage, run)) or 'up to date'}"
+    else:
+        why_not = _why_not(marker, {**marker.note, "code": code_version()})
+        yield f"ingest: {why_not or 'done; to compare files and configuration too, say --delivery DATE'}"
     yield from _deliveries(run)
     suppressions = read_suppressions(run.store)
     if suppressions is not None:
-        yield f"erased: {suppressions.count():,} people; no version from before their erasure can be read"
+        erased = counted(suppressions.count(), "person", "people")
+        yield f"erased: {erased}; no version from before their erasure can be read"
     for study in run.store.schemas():
         if study == CONFORMED_SCHEMA:
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -82,21 +83,31 @@ COMPILER = (
 
 @contextmanager
 def _engine_log() -> Iterator[None]:
-    """Give the engine that is started inside its own standard error: a file if asked for, else nowhere. It would
-    mix package resolution and stack traces, which may hold cells, into what the user reads."""
-    kept = os.dup(2)
+    """Give the engine that is started inside its own standard output and error: a file if asked for, else nowhere. It
+    would mix package resolution, what Delta tells and stack traces, which may hold cells, into what the user reads."""
+    sys.stdout.flush()
+    kept = [os.dup(stream) for stream in (1, 2)]
     target = os.open(os.environ.get(ENGINE_LOG, os.devnull), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        os.dup2(target, 2)
+        for stream in (1, 2):
+            os.dup2(target, stream)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        sys.stdout.flush()
+        for stream, own in enumerate(kept, 1):
+            os.dup2(own, stream)
+            os.close(own)
         os.close(target)
 
 
 def _log_configuration() -> str:
     return Path(__file__).with_name("log4j2.properties").as_uri()
+
+
+def _local() -> dict[str, str]:
+    """LOCAL, and where the engine's own catalog would lie, which stays empty: it makes that folder, by default in the
+    current one, unless it is there."""
+    return {**LOCAL, "spark.sql.warehouse.dir": Path(tempfile.gettempdir()).resolve().as_uri()}
 
 
 def _submitted() -> dict[str, str]:
@@ -129,7 +140,7 @@ def start_session(properties: Mapping[str, str], name: str = "treatment-lines") 
     local = "spark.master" not in submitted
     if local:
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    merged = {**(LOCAL if local else {}), **REQUIRED, **properties}
+    merged = {**(_local() if local else {}), **REQUIRED, **properties}
     builder = SparkSession.builder.appName(name)
     for key, value in merged.items():
         if key not in properties and key not in REQUIRED and key in submitted:

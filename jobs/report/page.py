@@ -12,10 +12,10 @@ from markupsafe import Markup
 
 from jobs.report.charts import survival_chart, year_chart
 from jobs.report.models import first_line_table, hazard_table, next_table, untreated_tables
-from jobs.report.printed import HEAD, Column, Table, count, level_name, share, spaced, variable_name
+from jobs.report.printed import HEAD, Column, Table, count, counted, days, level_name, share, spaced, variable_name
 from jobs.report.sankey import ENDS, flows, sankey
 from jobs.report.template import template
-from jobs.survival.curves import Slice, median_row, net_rows, survival_curves, whole_years
+from jobs.survival.curves import Slice, median_row, net_left_out, net_rows, survival_curves, whole_years
 from jobs.survival.kaplan_meier import Curve
 from jobs.survival.net import ESTIMATORS
 from jobs.survival.tables import characteristics, drug_uptake, line_durations, line_starts, line_transitions
@@ -85,10 +85,12 @@ def render_report(
         hazards=hazard_table(frames["frame_patterns"], study),
         untreated_models=untreated_tables(frames["frame_patterns"], study),
         net=_net_survival(frames["frame_net_survival"], study),
+        net_left_out=_net_left_out(frames["frame_net_survival"]),
         uptake=_uptake(frames["frame_uptake"], study),
         sensitivity=_sensitivity(starts, durations, study),
         ledger=_ledger(small.get("ledger")),
         unknown=_unknown_codes(small.get("unknown_codes")),
+        expectations=counted(len(manifest["warnings"]), "expectation does", "expectations do"),
         unresolved=_unresolved_codes(small.get("unresolved_codes"), study),
         counted=_line_counts(small.get("line_counts")),
         provenance=_provenance(manifest),
@@ -100,7 +102,7 @@ def _regimen(name: str, study: Study) -> str:
 
 
 def _days(value: float) -> str:
-    return "not reached" if pd.isna(value) else f"{value:,.0f}"
+    return "not reached" if pd.isna(value) else days(value)
 
 
 def _with_limits(row: Any) -> str:
@@ -186,7 +188,7 @@ def _untreated(table: pd.DataFrame, study: Study) -> str:
 def _flow(transitions: pd.DataFrame, durations: pd.DataFrame, study: Study, informed: int) -> Markup:
     of_lines = _of_primary(durations)
     medians = {
-        (int(row.line_number), str(row.regimen)): f"median {row.median_days:.0f} d"
+        (int(row.line_number), str(row.regimen)): f"median {days(row.median_days)} d"
         for row in of_lines.itertuples()
         if row.n and not pd.isna(row.median_days)
     }
@@ -228,7 +230,9 @@ def _lines(starts: pd.DataFrame, durations: pd.DataFrame, informed: int, study: 
         rest = of_line.iloc[TOP_REGIMENS + 1 :]
         if len(rest):
             n = rest["n"].sum()
-            rows.append([f"{len(rest):,} other regimens", count(n), share(n, whole), "", "", "", ""])
+            rows.append(
+                [counted(len(rest), "other regimen", "other regimens"), count(n), share(n, whole), "", "", "", ""]
+            )
     columns = [
         Column("regimen", False),
         Column("started"),
@@ -304,6 +308,12 @@ def _net_survival(frame: pd.DataFrame, study: Study) -> Table | None:
     columns = [Column("", False), Column("people"), Column("deaths"), *after]
     caption = "Net survival after whole years in percent (limits); how many were still at risk. Pohar Perme."
     return Table(caption, columns, rows)
+
+
+def _net_left_out(frame: pd.DataFrame) -> str:
+    """Who of all people is not in the net survival of everyone, and why."""
+    everyone = (frame["outcome"] == "net_survival") & (frame["stratum"] == ALL) & (frame["level"] == ALL)
+    return "; ".join(f"{count(n)} {why}" for why, n in net_left_out(frame[everyone]).items())
 
 
 def _uptake(frame: pd.DataFrame, study: Study) -> dict[str, Any]:
@@ -449,11 +459,15 @@ def _provenance(manifest: Mapping[str, Any]) -> dict[str, Table]:
     text = [Column(name, False) for name in ("stage", "fingerprint", "versions of its tables")]
     return {
         "stages": Table("Stages, and the fingerprint of what each depends on.", text, stages),
-        "inputs": Table("Tables of this run.", [Column("table", False), Column("version"), Column("rows")], inputs),
+        "inputs": Table(
+            "Tables of this run; of frames, tables of counts, the rows are not told.",
+            [Column("table", False), Column("version"), Column("rows")],
+            inputs,
+        ),
         "packages": Table("Packages.", [Column("package", False), Column("version", False)], packages),
     }
 
 
 def _rows_of(table: str, manifest: Mapping[str, Any]) -> str:
     rows = manifest["counts"].get(table.rsplit(".", 1)[-1])
-    return "" if rows is None else count(rows)
+    return "–" if rows is None else count(rows)

@@ -60,5 +60,14 @@ def count(n: float) -> str:
     return f"{int(n):,}"
 
 
+def days(value: float) -> str:
+    """A median of whole days, which may lie in the middle of two; rounded, 192.5 and 193.5 would be 192 and 194."""
+    return f"{value:,.1f}".removesuffix(".0")
+
+
+def counted(n: int, one: str, several: str) -> str:
+    return f"{count(n)} {one if n == 1 else several}"
+
+
 def share(n: float, of: float, decimals: int = 0) -> str:
     return f"{100 * n / of:.{decimals}f} %" if of else "–"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jobs.report.printed import HEAD, Column, Table, count
+from jobs.report.printed import HEAD, Column, Table, count, counted
 from jobs.report.template import template
 
 if TYPE_CHECKING:
@@ -26,12 +26,14 @@ def render_quality(
     rules: Sequence[Mapping[str, Any]],
     previous: tuple[str, Mapping[str, pd.DataFrame]] | None,
     unknown_columns: Mapping[str, Sequence[str]],
+    additions: bool = False,
 ) -> str:
     """The page as text.
 
     `tables`: ledger, unknown_codes, quarantine_reasons (raw_table, reason, n) and profile of this delivery; `previous`:
     the date of the delivery before and its ledger and profile; `rules`: outcomes with table, rule, severity, passed,
-    violations, rows; `unknown_columns`: raw table -> columns that were ignored. The same arguments give the same text.
+    violations, rows; `unknown_columns`: raw table -> columns that were ignored; `additions`: deliveries add
+    to each other, so that their sizes say nothing. The same arguments give the same text.
     """
     failed = [rule for rule in rules if not rule["passed"]]
     return template("quality.html.j2").render(
@@ -45,7 +47,7 @@ def render_quality(
         columns=_columns(unknown_columns),
         rules=_rules(rules),
         before=previous[0] if previous else "",
-        rows=_rows_changed(tables["ledger"], previous[1]["ledger"]) if previous else None,
+        rows=_rows_changed(tables["ledger"], previous[1]["ledger"], additions) if previous else None,
         drift=_drift(tables, previous[1]) if previous else None,
     )
 
@@ -87,7 +89,14 @@ def _unknown(table: pd.DataFrame) -> Table:
             rows.append([raw_table, column, row["code"], count(row["n"])])
         hidden = part[~is_shown]
         if len(hidden):
-            rows.append([raw_table, column, f"{count(len(hidden))} others, rare or no codes", count(hidden["n"].sum())])
+            rows.append(
+                [
+                    raw_table,
+                    column,
+                    f"{counted(len(hidden), 'other', 'others')}, rare or no codes",
+                    count(hidden["n"].sum()),
+                ]
+            )
     return Table(
         f"Codes without a meaning for the adapter; those in fewer than {FEWEST_ROWS} rows stand in the table "
         "unknown_codes only.",
@@ -118,22 +127,23 @@ def _rules(rules: Sequence[Mapping[str, Any]]) -> Table:
             if rule["table"] == table
         ]
     columns = [Column("rule", False), Column("outcome", False), Column("rows against it"), Column("rows")]
-    return Table("Rules on the conformed tables.", columns, rows)
+    return Table("Rules on the raw tables, and on the conformed tables made of them.", columns, rows)
 
 
-def _rows_changed(now: pd.DataFrame, before: pd.DataFrame) -> Table:
+def _rows_changed(now: pd.DataFrame, before: pd.DataFrame, additions: bool) -> Table:
     earlier = before.set_index("raw_table")["rows_in"].to_dict()
     rows = []
     for _, row in now.iterrows():
         was = earlier.get(row["raw_table"])
         change = "new" if was is None else "–" if not was else f"{100 * (row['rows_in'] / was - 1):+.1f} %"
-        is_notable = bool(was) and abs(row["rows_in"] / was - 1) > NOTABLE_ROWS
+        is_notable = bool(was) and not additions and abs(row["rows_in"] / was - 1) > NOTABLE_ROWS
         rows.append(
             [row["raw_table"], "–" if was is None else count(was), count(row["rows_in"]),
              f"{change}{' !' if is_notable else ''}"]
         )  # fmt: skip
+    marked = f"! marks a change of more than {100 * NOTABLE_ROWS:.0f} %"
     return Table(
-        f"Rows in, before and now; ! marks a change of more than {100 * NOTABLE_ROWS:.0f} %.",
+        f"Rows in, before and now; {'deliveries that add to each other differ in size' if additions else marked}.",
         [Column("raw table", False), Column("before"), Column("now"), Column("change")],
         rows,
     )

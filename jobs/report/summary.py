@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from jobs.report.printed import days
 from schemas.frames import ALL, PRIMARY
 
 TOP_REGIMENS = 3
@@ -34,4 +35,4 @@ def main_table(results: Path) -> str:
 
 
 def _days(value: float) -> str:
-    return "-" if pd.isna(value) else f"{value:,.0f}"
+    return "-" if pd.isna(value) else days(value)

@@ -276,11 +276,11 @@ def _net_parts(frame: pd.DataFrame, study: Study) -> dict[tuple[str, str], pd.Da
     return {key: parts.get(key, frame.iloc[:0]) for key in wanted}
 
 
-def _left_out(part: pd.DataFrame) -> list[str]:
-    """Who of a slice of frame_net_survival says nothing, and why."""
+def net_left_out(part: pd.DataFrame) -> dict[str, int]:
+    """Who of a slice of frame_net_survival says nothing: why -> people."""
     said = {0: "observed for no day", -1: "whom the life table does not cover"}
-    people = {day: int(part.loc[part["day"] == day, "n"].sum()) for day in said}
-    return [f"{people[day]} left out {why}" for day, why in said.items() if people[day]]
+    people = {why: int(part.loc[part["day"] == day, "n"].sum()) for day, why in said.items()}
+    return {why: n for why, n in people.items() if n}
 
 
 def _why_no_net(part: pd.DataFrame) -> str:
@@ -296,7 +296,8 @@ def _net_reason(part: pd.DataFrame, point: Point) -> str:
         reason = _why_no_net(part)
     elif math.isnan(point.lower):
         reason = NO_DEATHS
-    return "; ".join(filter(None, [reason, *_left_out(part)]))
+    left_out = [f"{n} left out {why}" for why, n in net_left_out(part).items()]
+    return "; ".join(filter(None, [reason, *left_out]))
 
 
 def _net_curve_rows(

@@ -173,10 +173,11 @@ def _another_day(row: Row, copy: int) -> None:
     row[column] = f"201{copy}0101"
 
 
-def write_registers(out: Path, persons: int, seed: int) -> None:
+def write_registers(out: Path, persons: int, seed: int, *, warehouse: str = "warehouse", results: str = "out") -> None:
     """Write the registers of `persons` invented people to `out`, with `site.yaml`, a key, and the truth per person.
 
-    The same `persons` and `seed` give the same bytes. ValueError for too few people.
+    `warehouse` and `results`: the folders that `site.yaml` names, relative to it. The same arguments give the same
+    bytes. ValueError for too few people.
     """
     people = draw_population(persons, seed)
     random = np.random.default_rng([seed, 1])
@@ -195,4 +196,5 @@ def write_registers(out: Path, persons: int, seed: int) -> None:
         write_csv(out / f"{name}.csv", columns[name], faulty, encoding="utf-8-sig" if name == "cancer" else "utf-8")
     ledger.append(write_life_table(out, "no"))
     write_truth(out / "truth", people, ledger)
-    write_site(out, "norway", seed, {name: f"{name}.csv" for name in [*columns, "life_table"]}, "Norwegian")
+    inputs = {name: f"{name}.csv" for name in [*columns, "life_table"]}
+    write_site(out, "norway", seed, inputs, "Norwegian", warehouse=warehouse, results=results)

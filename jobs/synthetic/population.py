@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from jobs.synthetic import FEWEST_PERSONS
+
 STUDY_SIZE, INFORMED, TREATED = 715, 661, 479
 STARTED = (479, 206, 119, 55)
 RELAPSED, HORMONE_POSITIVE = 473, 440
@@ -87,8 +89,11 @@ class Person:
 
 def draw_population(persons: int, seed: int) -> list[Person]:
     """`persons` people, the study's first. ValueError where there is no room for the study and its surroundings."""
-    if persons < 3_000:
-        raise ValueError("persons: at least 3000 are needed around the 715 of the study")
+    if persons < FEWEST_PERSONS:
+        raise ValueError(
+            f"--persons: write at least {FEWEST_PERSONS}; {STUDY_SIZE} are the study's own, and a register holds many "
+            "others beside them"
+        )
     random = np.random.default_rng(seed)
     people = _draw_study(random)
     people += _draw_surroundings(random, persons - len(people))

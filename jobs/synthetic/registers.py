@@ -149,17 +149,25 @@ def write_truth(folder: Path, people: list[Person], ledger: list[Row]) -> None:
 
 
 def write_site(
-    out: Path, country: str, seed: int, inputs: Mapping[str, Any], title: str, adapter: Mapping[str, Any] | None = None
+    out: Path,
+    country: str,
+    seed: int,
+    inputs: Mapping[str, Any],
+    title: str,
+    adapter: Mapping[str, Any] | None = None,
+    warehouse: str = "warehouse",
+    results: str = "out",
 ) -> None:
-    """site.yaml and the key it names. `inputs`: raw table -> file name, or what else its section says."""
+    """site.yaml and the key it names. `inputs`: raw table -> file name, or what else its section says; `warehouse` and
+    `results` (the key `out`) relative to the file."""
     site = {
         "name": f"synthetic_{country}",
         "country": country,
         "synthetic": True,
         "seed": seed,
         "delivery": DELIVERY,
-        "warehouse": "warehouse",
-        "out": "out",
+        "warehouse": warehouse,
+        "out": results,
         "pseudonym_key_file": "key",
         "inputs": {name: said if isinstance(said, dict) else {"path": said} for name, said in inputs.items()},
         **({"adapter": dict(adapter)} if adapter else {}),

@@ -14,6 +14,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.cli import main
+from jobs.config import load_site
 from jobs.store import CONFORMED_SCHEMA, Store
 from jobs.synthetic.norway import write_registers
 from jobs.synthetic.registers import KEY
@@ -163,6 +164,15 @@ def test_the_report_says_that_nobody_exists(demo: Path) -> None:
     for person in _rows(demo / "registers" / "truth" / "persons.csv"):
         assert person["identifier"] not in page
         assert _pseudonym(person["identifier"]) not in page
+
+
+def test_the_demos_site_file_is_that_of_its_warehouse(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site = load_site(demo / "registers" / "site.yaml")
+    assert (site.warehouse, site.out) == (str(demo / "warehouse"), str(demo))
+    assert main(["status", "--site", str(demo / "registers" / "site.yaml")]) == 0
+    said = capsys.readouterr().out
+    assert "ingest: up to date" in said
+    assert "her2_mbc lines: up to date" in said
 
 
 def test_no_raw_identifier_is_in_the_warehouse(demo: Path) -> None:

@@ -449,7 +449,7 @@ def test_diagnoses_without_their_d_stop_the_run(
     (tmp_path / "site.yaml").write_text(yaml.safe_dump(site))
     assert main(["ingest", "--site", str(tmp_path / "site.yaml")]) == 12
     said = capsys.readouterr().err
-    assert "raw table lpr_diag: not true" in said
+    assert "raw table lpr_diag: more than half of the rows" in said
     assert "unknown_code:c_diag (20 of 21 rows)" in said
 
 

@@ -178,7 +178,11 @@ def test_status_says_what_can_be_read_again(erased: Path, capsys: pytest.Capture
     said = capsys.readouterr().out
     assert f"delivery {DAYS[0]}: in the tables, not to be read alone" in said
     assert f"delivery {DAYS[1]}: can be run" in said
-    assert "erased: 1 people" in said
+    assert "erased: 1 person;" in said
+    assert _call(erased, "status") == 0
+    of_all = capsys.readouterr().out
+    assert "ingest: done; to compare files and configuration too, say --delivery DATE\n" in of_all
+    assert of_all.splitlines()[1:] == said.splitlines()[1:], "all else needs no date"
     assert _call(erased, "run", "--delivery", DAYS[0]) == 11
     assert "no version without it is kept" in capsys.readouterr().err
 
@@ -199,7 +203,7 @@ def test_an_erasure_says_who_was_not_found(erased: Path, capsys: pytest.CaptureF
     shutil.copytree(suppressions, erased / "kept")
     assert _call(erased, "erase", "--person-list", str(erased / "mistyped.txt")) == 0
     said = capsys.readouterr().out
-    assert "1 people are on the list of suppressions, 0 of them stood in a table; 0 tables were made anew" in said
+    assert "1 person is on the list of suppressions, 0 of them stood in a table; 0 tables were made anew" in said
     assert "1 stood in none: erased before, or not written exactly as delivered" in said
     shutil.rmtree(suppressions)
     (erased / "kept").rename(suppressions)
@@ -227,6 +231,8 @@ def test_a_list_without_anybody(erased: Path, capsys: pytest.CaptureFixture[str]
     (erased / "nobody.txt").write_text("\n \n")
     assert _call(erased, "erase", "--person-list", str(erased / "nobody.txt")) == 11
     assert "holds 0 identifiers" in capsys.readouterr().err
+    assert _call(erased, "erase", "--person-list", str(erased / "nosuch.txt")) == 11
+    assert "--person-list: no such file" in capsys.readouterr().err
 
 
 def test_vacuum_obeys_the_retention(erased: Path, capsys: pytest.CaptureFixture[str]) -> None:

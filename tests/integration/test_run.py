@@ -171,6 +171,11 @@ def test_a_stage_alone_needs_those_before_it(
         assert message.count("\n") == 1
         assert "4711" not in message
     assert command("explain", "--person-file", str(person), "--rule-set", "gap_9") == 10
+    capsys.readouterr()
+    assert command("explain", "--person-file", str(folder / "nosuch-4711")) == 11
+    message = capsys.readouterr().err
+    assert "--person-file: no such file" in message
+    assert "4711" not in message
 
     # Another key would make other people of the same ones, beside those that are there.
     (folder / "key").write_text("K" * 40)
@@ -209,6 +214,7 @@ def test_bad_rows_are_held_back_and_the_ledger_balances(spark: SparkSession, fol
     [
         (("site.yaml", "person.csv", "nobody.csv"), 11, "inputs.person: no file"),
         (("person.csv", "birth_date", "born"), 11, "has no column birth_date"),
+        (("person.csv", ",", ";"), 11, "header looks separated by a semicolon; see options.sep in the site file\n"),
         (("person.csv", FILES["person.csv"], ""), 11, "is empty"),
         (("tumour.csv", FILES["tumour.csv"], "PAR1\0\0"), 11, "not a text file"),
         (("site.yaml", "warehouse:", "warehose:"), 10, "did you mean warehouse?"),
@@ -274,3 +280,17 @@ def test_usage_is_exit_code_2() -> None:
     with pytest.raises(SystemExit) as caught:
         main(["run", "--site", "x"])
     assert caught.value.code == 2
+
+
+def test_help_says_what_an_option_does_for_that_command(capsys: pytest.CaptureFixture[str]) -> None:
+    def told(name: str) -> str:
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        return " ".join(capsys.readouterr().out.split())
+
+    assert "study.KEY" in told("run")
+    assert "study.KEY" not in told("ingest")
+    assert "- is standard input" in told("explain")
+    assert "at least 3000" in told("synthesize")
+    for name in ("optimize", "vacuum", "erase"):  # they are about all deliveries
+        assert "--delivery" not in told(name)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
@@ -26,3 +31,30 @@ def test_an_error_that_is_caught_writes_no_cell(spark: SparkSession, capfd: pyte
         spark.catalog.dropTempView("told")
     said = capfd.readouterr()
     assert (said.out, said.err) == ("", "")
+
+
+SPEAKS = """
+from jobs.session import start_session
+print("before")
+session = start_session({})
+session._jvm.java.lang.System.out.println("the engine, on standard output")
+assert session.catalog.listTables() == []
+print("after")
+session.stop()
+"""
+
+
+def test_the_engine_prints_nothing_and_leaves_no_folder(tmp_path: Path) -> None:
+    """As Delta does, which prints what a vacuum deletes."""
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", SPEAKS],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("before\nafter\n", "", 0)
+    assert list(tmp_path.iterdir()) == []

@@ -597,7 +597,7 @@ def test_attrition_names_every_exclusion(spark: SparkSession) -> None:
     rows = sorted(attrition.collect())
     assert [(row["label"], row["persons"], row["rows"]) for row in rows] == [
         ("registered tumours (C50, D05)", 12, 14),
-        ("person known to the population register", 11, 13),
+        ("person known to the registers", 11, 13),
         ("invasive", 10, 12),
         ("diagnosed in life (not by death certificate or autopsy only)", 9, 11),
         ("distant spread", 8, 9),

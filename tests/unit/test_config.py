@@ -154,6 +154,17 @@ def test_shipped_sites_name_the_raw_tables_of_their_adapter(path: Path) -> None:
     assert set(site.inputs) <= {raw.name for raw in adapter.raw_tables}
 
 
+def test_the_documented_example_of_additions_loads(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "deliveries.md").read_text(encoding="utf-8")
+    (tmp_path / "site.yaml").write_text(page.partition("```yaml\n")[2].partition("```")[0])
+    site = load_site(tmp_path / "site.yaml")
+    adapter = load_adapter(site.country)
+    assert site.deliveries == "additions"
+    assert {raw.name for raw in adapter.raw_tables if raw.required} <= set(site.inputs)
+    assert set(site.inputs) <= {raw.name for raw in adapter.raw_tables}
+    assert site.of_delivery("2023-06-30").inputs["cancer"].path == str(tmp_path.resolve() / "2023-06-30" / "cancer.csv")
+
+
 def _study(**changes: Any) -> Study:
     return Study.model_validate(
         {

@@ -70,6 +70,9 @@ def test_only_what_looks_like_a_code_and_is_not_rare_is_shown() -> None:
     assert "Nordmann" not in page
     assert "0101501234" not in page, "a number of that length may be somebody's"
     assert "3 others, rare or no codes" in page
+    one = _tables()
+    one["unknown_codes"] = one["unknown_codes"].iloc[:2]
+    assert "1 other, rare or no codes" in _page(tables=one)
     assert "extra" not in page, "names of unknown columns may be anything"
 
 
@@ -93,6 +96,11 @@ def test_what_changed_since_the_delivery_before() -> None:
     assert "+25.0 % !" in page
     assert "25.0 %" in page
     assert "-24.0" in page
+    assert "Rules on the raw tables, and on the conformed tables made of them." in page
+    adds = _page(previous=("2023-02-28", before), additions=True)
+    assert "+25.0 %<" in adds
+    assert "-24.0" in adds, "shares do not depend on how much is delivered"
+    assert "differ in size" in adds
     assert "No share of empty cells" in _page(previous=("2023-02-28", _tables()))
 
 

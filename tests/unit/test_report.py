@@ -13,10 +13,12 @@ import pytest
 
 from jobs.config import RuleSet, Study
 from jobs.report.page import render_report
+from jobs.report.printed import days
 from jobs.report.sankey import flows
 from jobs.report.summary import main_table
 from jobs.survival.tables import csv_bytes, line_transitions, result_tables
 from schemas import TABLES
+from tests.unit.test_survival_rows import frame, net_day
 from tests.unit.test_survival_tables import MADE, STUDY
 
 MANIFEST: dict[str, Any] = {
@@ -28,7 +30,7 @@ MANIFEST: dict[str, Any] = {
     "code_version": "c" * 64,
     "configuration_hash": "h" * 64,
     "packages": {"lifelines": "0.30.3"},
-    "inputs": {"conformed.person": 0},
+    "inputs": {"conformed.person": 0, "drawn.frame_lines": 2},
     "stages": {"ingest": {"fingerprint": "f" * 64, "tables": {"person": 0}, "files": {}}},
     "counts": {"person": 9},
     "warnings": ["tumour: <b>too early</b> (3 of 10 rows)"],
@@ -142,6 +144,26 @@ def test_gaps_are_also_said_from_infusion_to_infusion(page: str) -> None:
     covered = RuleSet(coverage_days={"trastuzumab": 28})
     longer = STUDY.model_copy(update={"rule_sets": {**STUDY.rule_sets, "primary": covered}})
     assert "primary 90 111 to 118 " in " ".join(re.sub("<[^>]+>", " ", page_of(longer)).split())
+
+
+def test_one_is_not_several_and_what_is_not_told_is_a_dash(page: str) -> None:
+    assert "1 expectation does not hold; it is not critical." in page
+    assert '<td>drawn.frame_lines</td><td class="n">2</td><td class="n">–</td>' in page
+
+
+@pytest.mark.parametrize(("value", "said"), [(192.5, "192.5"), (207.5, "207.5"), (1234.0, "1,234"), (0.0, "0")])
+def test_a_median_in_the_middle_of_two_days_is_not_rounded(value: float, said: str) -> None:
+    assert days(value) == said
+
+
+def test_net_survival_says_who_is_left_out() -> None:
+    study = STUDY.model_copy(update={"survival": STUDY.survival.model_copy(update={"net_strata": ()})})
+    followed, left_out = [net_day(day, 9) for day in range(1, 400)], [net_day(0, 1), net_day(-1, 2)]
+    several = {**MADE, "frame_net_survival": frame("frame_net_survival", *followed, *left_out)}
+    says = "everyone: 1 observed for no day; 2 whom the life table does not cover.</p>"
+    assert says in page_of(study, frames=several)
+    several["frame_net_survival"] = frame("frame_net_survival", *followed)
+    assert "Left out of" not in page_of(study, frames=several)
 
 
 def test_everything_is_escaped(page: str) -> None:
