@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import re
+import secrets
 import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jobs.errors import InputError
-from jobs.extracts import Extract, open_file, options_of
+from jobs.extracts import Extract, open_file, options_of, parts_that_differ
+from jobs.manifest import code_version
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -48,9 +50,9 @@ def with_contents(spark: SparkSession, extracts: Mapping[str, Extract], cache_fi
 
     def content_of(extract: Extract, file: str) -> Content:
         if "://" in file:
-            return Content(_listed(spark, file), None)
+            return Content(_listed(spark, extract, file), None)
         stat = Path(file).stat()
-        told_by = f"{file}|{stat.st_size}|{stat.st_mtime_ns}|{_read_by(extract)}"
+        told_by = f"{file}|{stat.st_size}|{stat.st_mtime_ns}|{_read_by(extract)}|{code_version()}"
         key = hashlib.sha256(told_by.encode()).hexdigest()
         if key not in fresh:
             fresh[key] = cache.get(key) or _read(extract, file)
@@ -63,17 +65,21 @@ def with_contents(spark: SparkSession, extracts: Mapping[str, Extract], cache_fi
             for (extract, file), content in zip(files, pool.map(lambda one: content_of(*one), files), strict=True)
         }
     if cache_file is not None and fresh != cache:
-        cache_file.parent.mkdir(parents=True, exist_ok=True)
+        cache_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         written = {key: asdict(content) for key, content in fresh.items()}
-        cache_file.write_text(json.dumps(written, sort_keys=True))
+        beside = cache_file.with_name(f"{cache_file.name}.{secrets.token_hex(4)}")
+        beside.write_text(json.dumps(written, sort_keys=True))
+        beside.replace(cache_file)
     return {name: _with_contents(extract, contents) for name, extract in extracts.items()}
 
 
 def _with_contents(extract: Extract, contents: Mapping[tuple[str, str], Content]) -> Extract:
     total, plain = hashlib.sha256(), {}
+    parts = parts_that_differ(extract.files)
     for file in extract.files:
         content = contents[extract.raw.name, file]
-        total.update(Path(file).name.encode() + b"\0" + content.digest.encode())
+        name = "/".join(file.split("/")[-parts:])
+        total.update(name.encode() + b"\0" + content.digest.encode())
         if content.header is not None:
             plain[file] = content.header
     return replace(extract, fingerprint=total.hexdigest(), plain=plain)
@@ -84,10 +90,13 @@ def _read_by(extract: Extract) -> str:
     return json.dumps([extract.declared.format, options_of(extract.raw, extract.declared)], sort_keys=True)
 
 
-def _listed(spark: SparkSession, file: str) -> str:
+def _listed(spark: SparkSession, extract: Extract, file: str) -> str:
+    """A hash of what an object store tells of files; InputError where two have one name, by which rows are told."""
     listed = spark.read.format("binaryFile").load(file).select("path", "length", "modificationTime")
-    state = "|".join(str(tuple(row)) for row in listed.orderBy("path").collect())
-    return hashlib.sha256(state.encode()).hexdigest()
+    files = listed.orderBy("path").collect()
+    if len({row["path"].rpartition("/")[2] for row in files}) < len(files):
+        raise InputError(f"inputs.{extract.raw.name}: two files have the same name; give each its own")
+    return hashlib.sha256("|".join(str(tuple(row)) for row in files).encode()).hexdigest()
 
 
 def _read(extract: Extract, file: str) -> Content:

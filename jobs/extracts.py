@@ -107,11 +107,17 @@ def _first_line(session: Callable[[], SparkSession], name: str, file: str, optio
         ) from None
 
 
-def _parquet_types(name: str, file: str, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The type of each column; InputError for one that does not give the text that a CSV file would hold."""
+def _parquet_types(
+    session: Callable[[], SparkSession], name: str, file: str, names: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The type of each column, as Arrow calls it; InputError for one that does not give the text that a CSV file would
+    hold."""
     import pyarrow.parquet as pq
 
-    types = tuple(str(column.type) for column in pq.read_schema(file))
+    if "://" in file:
+        types = tuple(_arrow_type(type_) for _, type_ in session().read.parquet(file).dtypes)
+    else:
+        types = tuple(str(column.type) for column in pq.read_schema(file))
     for column, type_ in zip(names, types, strict=True):
         if not column.startswith("__") and not type_.startswith(AS_TEXT):
             raise InputError(
@@ -119,6 +125,12 @@ def _parquet_types(name: str, file: str, names: tuple[str, ...]) -> tuple[str, .
                 "number or a date; deliver it as text"
             )
     return types
+
+
+def _arrow_type(engines: str) -> str:
+    """Arrow's name of a type of the engine, as far as it matters here."""
+    renamed = re.sub(r"^(tiny|small|big)int$", "int64", engines)
+    return re.sub(r"^decimal\((\d+),(\d+)\)$", r"decimal128(\1, \2)", renamed).replace("void", "null")
 
 
 def _kind(type_: str) -> str:
@@ -146,8 +158,7 @@ def _ensure_same_kinds(name: str, extract: Extract) -> None:
 
 def identifier_kind(extracts: Mapping[str, Extract]) -> str:
     """number or text, as which all raw tables have the identifier of people, or nothing where none says any;
-    InputError where they differ: numbers have lost their leading zeros, and those people would be two. Parquet on an
-    object store counts as text."""
+    InputError where they differ: numbers have lost their leading zeros, and those people would be two."""
     people: dict[str, str] = {}
     for name, extract in extracts.items():
         if extract.raw.id_column is None:
@@ -303,8 +314,8 @@ def _extract(session: Callable[[], SparkSession], raw: RawTable, declared: Input
         names, strange = _names(raw.name, file, header, raw, declared)
         headers[file] = tuple(names)
         unknown |= set(strange)
-        if declared.format == "parquet" and "://" not in file:
-            types[file] = _parquet_types(raw.name, file, headers[file])
+        if declared.format == "parquet":
+            types[file] = _parquet_types(session, raw.name, file, headers[file])
     extract = Extract(raw, declared, files, headers, tuple(sorted(unknown)), types)
     _ensure_same_kinds(raw.name, extract)
     return extract
@@ -452,7 +463,7 @@ def size_of(extract: Extract) -> int:
     return sum(Path(file).stat().st_size * (PACKED if file.endswith((".gz", ".parquet")) else 1) for file in files)
 
 
-def _parts_that_differ(files: Sequence[str]) -> int:
+def parts_that_differ(files: Sequence[str]) -> int:
     """How many parts of the files' paths, from the end, tell them apart: one, but where folders have files of the same
     name."""
     count = 1
@@ -476,7 +487,7 @@ def read_extract(spark: SparkSession, extract: Extract) -> DataFrame:
     read = parts[0]
     for part in parts[1:]:
         read = read.unionByName(part, allowMissingColumns=True)
-    name_parts = _parts_that_differ(extract.files)
+    name_parts = parts_that_differ(extract.files)
     wanted = [name for name in read.columns if not name.startswith("__")]
     wanted += [name for name in extract.raw.optional if name not in wanted and not name.endswith("*")]
     text = [

@@ -43,14 +43,13 @@ from jobs.identity import (
 )
 from jobs.local_frame import local_frame
 from jobs.persons import build_persons
-from jobs.sources.adapter import CONTENT, DUPLICATE, PLACE, SUPPRESSED, Adapter, RawTable
+from jobs.sources.adapter import CONTENT, DUPLICATE, MALFORMED, PLACE, SUPPRESSED, Adapter, RawTable
 from jobs.sources.parse import counted_codes
 from schemas import TABLES, quarantine
 
 PARTITION_BYTES = 64 * 2**20  # of text
 DELIVERED = "__delivered"  # the cells of a row held back, where its columns are not kept
 TABLES_AT_A_TIME = 4
-MALFORMED = "malformed_row"
 
 
 def _with_content(keyed: DataFrame, columns: list[str]) -> DataFrame:

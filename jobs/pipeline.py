@@ -388,7 +388,11 @@ TABLE_STAGES = (
         _inputs_of_ingest,
         _ingest,
         lambda run: [],
-        lambda run: {"key": key_check(read_key(run.site)), "names": NAMES, "identifiers": run.identifiers},
+        lambda run: {
+            "key": key_check(read_key(run.site)),
+            "names": NAMES,
+            "identifiers": run.identifiers or _identifiers_before(run),
+        },
         {"person_claims": _persons},
         lambda run: run.site.deliveries == "additions",
     ),
@@ -783,11 +787,20 @@ def ensure_one_key(run: Run) -> None:
             )
 
 
+def _identifiers_before(run: Run) -> str:
+    """As what the tables of the warehouse, or its list of suppressions, identify people; empty where none of them says
+    it."""
+    for table in ("ledger", SUPPRESSIONS):
+        commit = run.store.newest(CONFORMED_SCHEMA, table)
+        if commit is not None and commit.note.get("identifiers"):
+            return str(commit.note["identifiers"])
+    return ""
+
+
 def ensure_same_identifiers(run: Run) -> None:
     """InputError where the warehouse was made of identifiers as text and the delivery has numbers, or the other way
     round: leading zeros are lost, one person would become two, and erased people would come back."""
-    commit = run.store.newest(CONFORMED_SCHEMA, TABLE_STAGES[0].marker)
-    before = commit.note.get("identifiers") if commit is not None else None
+    before = _identifiers_before(run)
     if before and run.identifiers and before != run.identifiers:
         raise InputError(
             f"the delivery has the identifiers of people as {_PLURALS[run.identifiers]}, the tables in the warehouse "
@@ -867,7 +880,8 @@ def erase_people(run: Run, identifiers: Collection[str]) -> Erasure:
     key = read_key(run.site)
     with _locked(run) as lock:
         ensure_one_key(run)
-        return erase(run.store, [pseudonym_of(one, key) for one in identifiers], key_check(key), lock.ensure_held)
+        made_of = {"key": key_check(key), "identifiers": _identifiers_before(run)}
+        return erase(run.store, [pseudonym_of(one, key) for one in identifiers], made_of, lock.ensure_held)
 
 
 def _each_table(run: Run) -> Iterator[tuple[str, str]]:

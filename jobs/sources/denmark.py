@@ -22,7 +22,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.errors import ConfigurationError
-from jobs.sources.adapter import SUPPRESSED, Adapter, Annotate, RawTable
+from jobs.sources.adapter import MALFORMED, SUPPRESSED, Adapter, Annotate, RawTable
 from jobs.sources.claims import claims_of, seen_in_hospital
 from jobs.sources.icdo import icd10_of
 from jobs.sources.life_table import RAW_TABLES as LIFE_TABLES
@@ -332,7 +332,8 @@ def _relate(annotated: Mapping[str, DataFrame], site: Site) -> dict[str, DataFra
             "end_date",
         )
         # Of a number that several rows have, the accepted row's contact.
-        contacts = annotated[of].where(F.col(link).isNotNull()).groupBy(link).agg(F.min(contact).alias("__contact"))
+        told = annotated[of].where(F.col(link).isNotNull() & ~F.array_contains("reasons", MALFORMED))
+        contacts = told.groupBy(link).agg(F.min(contact).alias("__contact"))
         fate_of = F.coalesce("__contact.fate", F.lit("no_contact"))
         joined = annotated[name].join(contacts, on=link, how="left")
         reasons = F.concat(

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from jobs import contents
 from jobs.config import RawInput, Site
 from jobs.contents import with_contents
+from jobs.errors import InputError
 from jobs.extracts import BLOCK, POSITION, Extract, find_extracts, read_extract
 from jobs.sources.adapter import Adapter, RawTable
 
@@ -140,6 +141,25 @@ def test_what_is_known_of_a_file_is_for_its_options(spark: SparkSession, tmp_pat
     assert len({one.fingerprint for one in told}) == 1
     cache.write_text(json.dumps(dict.fromkeys(json.loads(cache.read_text()), "a hash alone")))
     assert with_contents(spark, extracts, cache)["people"] == told[2]
+
+
+def test_files_of_one_name_at_an_address_are_refused(spark: SparkSession, tmp_path: Path) -> None:
+    """Only the engine lists them, and their rows would be told apart by the name alone."""
+    for year in ("2020", "2021"):
+        (tmp_path / year).mkdir()
+        (tmp_path / year / f"{year}.csv").write_text(f"id,born\n1,{year}\n")
+    raw = RawInput(path=f"{tmp_path.as_uri()}/2*/*.csv")
+    extracts = {"people": Extract(ADAPTER.raw_tables[0], raw, (raw.path,), {raw.path: ("id", "born")}, ())}
+    assert with_contents(spark, extracts, None)["people"].fingerprint
+    (tmp_path / "2021" / "2021.csv").rename(tmp_path / "2021" / "2020.csv")
+    with pytest.raises(InputError, match="people: two files have the same name"):
+        with_contents(spark, extracts, None)
+
+
+def test_the_folder_of_what_is_known_is_its_owners(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "people.csv").write_text("id,born\n1,2020\n")
+    with_contents(spark, {"people": _extract(tmp_path)}, tmp_path / "warehouse" / "cache.json")
+    assert (tmp_path / "warehouse").stat().st_mode & 0o777 == 0o700
 
 
 def test_files_of_one_name_in_two_folders_are_two(spark: SparkSession, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import datetime
 import json
 import random
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -676,9 +677,17 @@ def test_a_delivery_has_identifiers_as_those_before(
             columns = {column: [cell] for column, cell in zip(COLUMNS[name], row, strict=True)}
             pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / day / f"{name}.parquet")
     store = Store(spark, str(tmp_path / "typed"))
+    (tmp_path / "gone").write_text("of nobody")
     for day, code in zip(DAYS, (0, 11, 0), strict=True):
         assert main(["ingest", "--site", str(tmp_path / "typed.yaml"), "--delivery", day]) == code
         told = capsys.readouterr().err
         assert ("people as numbers, the tables in the warehouse were made of text" in told) == (code == 11)
         newest = store.existing(CONFORMED_SCHEMA, "person")
         assert store.count(CONFORMED_SCHEMA, "person", newest.version) == 1
+    # Who was erased would come back with numbers in a new warehouse that takes over the list.
+    assert main(["erase", "--site", str(tmp_path / "typed.yaml"), "--person-list", str(tmp_path / "gone")]) == 0
+    listed = Path(CONFORMED_SCHEMA, "suppressions")
+    shutil.copytree(tmp_path / "typed" / listed, tmp_path / "anew" / listed)
+    (tmp_path / "anew.yaml").write_text(site.replace("warehouse: typed", "warehouse: anew"))
+    for day, code in ((DAYS[1], 11), (DAYS[0], 0)):
+        assert main(["ingest", "--site", str(tmp_path / "anew.yaml"), "--delivery", day]) == code

@@ -101,12 +101,13 @@ FILES = {  # what follows _later is a second file of the table, with other capit
         "0606600001;13;2020-02-01;2020-02-01;LPR3 F",
         "0606600001;14;2020-03-01;2020-03-01;",
         "0606600001;15;2017-03-01;2017-03-01;lpr2",
+        "0606600001;16;2020-04-01;LPR3",
     ],
     "lpr_a_diagnose": [
         "dw_ek_kontakt;diag_kode;diag_kode_type;senere_afkraeftet",
         "10;DC787;A;", "10;DC795;B;Nej", "10;DC349;B;Ja", "11;DC509;A;",
         "12;dc787;a;NEJ", "12;dc795;b;nej", "12;DC793;B;JA", "12;DC780;B;ja", "12;DC349;B;1", "12;c787;A;",
-        "13;DC509;A;", "14;DC509;A;", "15;DC509;A;",
+        "13;DC509;A;", "14;DC509;A;", "15;DC509;A;", "16;DC509;A;",
     ],
     "procedurer_andre": ["dw_ek_kontakt;procedurekode;dato_start", "10;ML01EH01;2019-04-01", "11;BOHJ13;2015-01-01",
                          "12;ml01fd01;2020-01-01", "12;L01FD01;2020-01-01", "13;BOHJ13;2020-02-01"],
@@ -230,13 +231,14 @@ def test_both_generations_of_contacts_without_repeats(delivered: dict[str, list[
     assert len({row["contact_id"] for row in rows}) == 2
     assert _held(delivered, "lpr_a_kontakt") == [
         (2, "repeats_lpr2"), (4, "unknown_code:lprindberetningssystem"), (5, "unknown_code:lprindberetningssystem"),
-        (6, "repeats_lpr2"),
+        (6, "repeats_lpr2"), (7, "malformed_row"),
     ]  # fmt: skip
     assert _held(delivered, "lpr_a_diagnose") == [
         (3, "withdrawn"), (4, "repeats_lpr2"), (7, "withdrawn"), (8, "withdrawn"),
         (9, "unknown_code:senere_afkraeftet"), (10, "unknown_code:diag_kode"), (11, "contact_held_back"),
-        (12, "contact_held_back"), (13, "repeats_lpr2"),
+        (12, "contact_held_back"), (13, "repeats_lpr2"), (14, "no_contact"),
     ]  # fmt: skip
+    assert all(row["person_id"] is None for row in delivered["held lpr_a_diagnose"] if row["source_row"] == 14)
     assert _held(delivered, "procedurer_andre") == [
         (2, "repeats_lpr2"), (4, "unknown_code:procedurekode"), (5, "contact_held_back"),
     ]  # fmt: skip
