@@ -40,19 +40,21 @@ def with_contents(spark: SparkSession, extracts: Mapping[str, Extract], cache_fi
     """The extracts with `fingerprint` (SHA-256 over the names and contents of their files) and `plain`; InputError for
     files that are not whole.
 
-    Contents are cached by path, size and time of change; on an object store, size and time stand for the content.
+    Contents are cached, where the folder of `cache_file` is there, by path, size, time of change and options; on an
+    object store, size and time stand for the content.
     """
     cache: dict[str, Content] = {}
     if cache_file is not None and cache_file.exists():
         told = json.loads(cache_file.read_text())
-        cache = {key: Content(**content) for key, content in told.items() if isinstance(content, dict)}
+        if told.get("code") == code_version():
+            cache = {key: Content(**content) for key, content in told["files"].items()}
     fresh: dict[str, Content] = {}
 
     def content_of(extract: Extract, file: str) -> Content:
         if "://" in file:
             return Content(_listed(spark, extract, file), None)
         stat = Path(file).stat()
-        told_by = f"{file}|{stat.st_size}|{stat.st_mtime_ns}|{_read_by(extract)}|{code_version()}"
+        told_by = f"{file}|{stat.st_size}|{stat.st_mtime_ns}|{_read_by(extract)}"
         key = hashlib.sha256(told_by.encode()).hexdigest()
         if key not in fresh:
             fresh[key] = cache.get(key) or _read(extract, file)
@@ -64,9 +66,8 @@ def with_contents(spark: SparkSession, extracts: Mapping[str, Extract], cache_fi
             (extract.raw.name, file): content
             for (extract, file), content in zip(files, pool.map(lambda one: content_of(*one), files), strict=True)
         }
-    if cache_file is not None and fresh != cache:
-        cache_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        written = {key: asdict(content) for key, content in fresh.items()}
+    if cache_file is not None and cache_file.parent.is_dir() and fresh != cache:
+        written = {"code": code_version(), "files": {key: asdict(content) for key, content in fresh.items()}}
         beside = cache_file.with_name(f"{cache_file.name}.{secrets.token_hex(4)}")
         beside.write_text(json.dumps(written, sort_keys=True))
         beside.replace(cache_file)

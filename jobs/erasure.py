@@ -60,17 +60,17 @@ class Erasure:
 
 
 def erase(
-    store: Store, pseudonyms: Collection[str], made_of: Mapping[str, str], ensure_held: Callable[[], None]
+    store: Store, pseudonyms: Collection[str], note: Mapping[str, str], ensure_held: Callable[[], None]
 ) -> Erasure:
-    """Take the people out of every table of the warehouse, and prove it; InputError on an object store, 1 if the proof
-    fails. `made_of`: the check of the key, and as what people are identified, for the note on the list."""
+    """Take the people out of every table of the warehouse, and prove it; ConfigurationError on an object store, 1 if
+    the proof fails. `note`: what the list of suppressions says of itself, the check of the key and the like."""
     if "://" in store.warehouse:
         raise ConfigurationError(
             "erase: a folder cannot be exchanged in one step on an object store; mount the warehouse as a file system"
         )
     warehouse = Path(store.warehouse)
     people = store.spark.createDataFrame([(one,) for one in sorted(set(pseudonyms))], "person_id string")
-    _suppress(store, people, made_of)
+    _suppress(store, people, note)
     marker = last_finished(store.commits(CONFORMED_SCHEMA, MARKER))
     identities = {} if marker is None else marker.note.get("identities", {})
     touched, renewed, found = [], [], set[str]()
@@ -99,12 +99,12 @@ def _columns(name: str) -> list[str]:
         return []
 
 
-def _suppress(store: Store, people: DataFrame, made_of: Mapping[str, str]) -> None:
+def _suppress(store: Store, people: DataFrame, note: Mapping[str, str]) -> None:
     fresh = people.select(_suppression(F.col("person_id")).alias("suppression"))
     listed = read_suppressions(store)
     everyone = (fresh if listed is None else listed.unionByName(fresh)).distinct().localCheckpoint()
-    note = {"fingerprint": secrets.token_hex(16), **made_of}
-    store.overwrite(CONFORMED_SCHEMA, SUPPRESSIONS, everyone.coalesce(1), note)
+    of_list = {"fingerprint": secrets.token_hex(16), **note}
+    store.overwrite(CONFORMED_SCHEMA, SUPPRESSIONS, everyone.coalesce(1), of_list)
 
 
 def _renewed_fingerprint(commit: Commit) -> str:

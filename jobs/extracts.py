@@ -107,30 +107,14 @@ def _first_line(session: Callable[[], SparkSession], name: str, file: str, optio
         ) from None
 
 
-def _parquet_types(
-    session: Callable[[], SparkSession], name: str, file: str, names: tuple[str, ...]
-) -> tuple[str, ...]:
-    """The type of each column, as Arrow calls it; InputError for one that does not give the text that a CSV file would
-    hold."""
-    import pyarrow.parquet as pq
-
-    if "://" in file:
-        types = tuple(_arrow_type(type_) for _, type_ in session().read.parquet(file).dtypes)
-    else:
-        types = tuple(str(column.type) for column in pq.read_schema(file))
-    for column, type_ in zip(names, types, strict=True):
+def _ensure_text(name: str, file: str, names: tuple[str, ...], types: tuple[str, ...]) -> None:
+    """InputError for a column of Parquet whose type does not give the text that a CSV file would hold."""
+    for column, type_ in zip(names, types, strict=False):
         if not column.startswith("__") and not type_.startswith(AS_TEXT):
             raise InputError(
                 f"inputs.{name}: {Path(file).name} has the column {column} as {_kind(type_)} instead of text, a "
                 "number or a date; deliver it as text"
             )
-    return types
-
-
-def _arrow_type(engines: str) -> str:
-    """Arrow's name of a type of the engine, as far as it matters here."""
-    renamed = re.sub(r"^(tiny|small|big)int$", "int64", engines)
-    return re.sub(r"^decimal\((\d+),(\d+)\)$", r"decimal128(\1, \2)", renamed).replace("void", "null")
 
 
 def _kind(type_: str) -> str:
@@ -198,24 +182,24 @@ def _identifier_kind(name: str, extract: Extract, column: str) -> str:
     return (kinds or {"" if extract.types else "text"}).pop()
 
 
-def _parquet_columns(session: Callable[[], SparkSession], name: str, file: str) -> list[str]:
+def _parquet_schema(session: Callable[[], SparkSession], name: str, file: str) -> tuple[list[str], tuple[str, ...]]:
+    """The columns and their types, as Arrow calls them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from pyspark.errors import PySparkException
+    from pyspark.sql.pandas.types import to_arrow_schema
 
     try:
         if "://" in file:
-            return list(session().read.parquet(file).columns)
-        return list(pq.read_schema(file).names)
+            schema = to_arrow_schema(session().read.parquet(file).schema, timezone="UTC")
+        else:
+            schema = pq.read_schema(file)
+        return list(schema.names), tuple(str(column.type) for column in schema)
     except (OSError, pa.ArrowException, PySparkException):
         raise InputError(f"inputs.{name}: {Path(file).name} is not Parquet; see format in the site file") from None
 
 
-def _header(
-    session: Callable[[], SparkSession], name: str, file: str, declared: InputFile, options: Mapping[str, str]
-) -> list[str]:
-    if declared.format == "parquet":
-        return _parquet_columns(session, name, file)
+def _header(session: Callable[[], SparkSession], name: str, file: str, options: Mapping[str, str]) -> list[str]:
     line = _first_line(session, name, file, options).lstrip("\ufeff").rstrip("\r\n")
     if line.count(options["sep"]) >= MAXIMUM_COLUMNS:
         raise InputError(
@@ -310,12 +294,14 @@ def _extract(session: Callable[[], SparkSession], raw: RawTable, declared: Input
     headers, unknown = {}, set()
     types: dict[str, tuple[str, ...]] = {}
     for file in files:
-        header = _header(session, raw.name, file, declared, options)
+        if declared.format == "parquet":
+            header, types[file] = _parquet_schema(session, raw.name, file)
+        else:
+            header = _header(session, raw.name, file, options)
         names, strange = _names(raw.name, file, header, raw, declared)
         headers[file] = tuple(names)
         unknown |= set(strange)
-        if declared.format == "parquet":
-            types[file] = _parquet_types(session, raw.name, file, headers[file])
+        _ensure_text(raw.name, file, headers[file], types.get(file, ()))
     extract = Extract(raw, declared, files, headers, tuple(sorted(unknown)), types)
     _ensure_same_kinds(raw.name, extract)
     return extract

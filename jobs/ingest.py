@@ -43,8 +43,8 @@ from jobs.identity import (
 )
 from jobs.local_frame import local_frame
 from jobs.persons import build_persons
-from jobs.sources.adapter import CONTENT, DUPLICATE, MALFORMED, PLACE, SUPPRESSED, Adapter, RawTable
-from jobs.sources.parse import counted_codes
+from jobs.sources.adapter import CONTENT, DUPLICATE, PLACE, SUPPRESSED, Adapter, RawTable
+from jobs.sources.parse import MALFORMED, counted_codes, is_malformed
 from schemas import TABLES, quarantine
 
 PARTITION_BYTES = 64 * 2**20  # of text
@@ -183,11 +183,6 @@ def is_accepted() -> Column:
 def is_quarantined() -> Column:
     """Whether an annotated row is held back."""
     return ~F.col(DUPLICATE) & ~F.col(SUPPRESSED) & (F.size("reasons") > 0)
-
-
-def is_malformed() -> Column:
-    """Whether a row has too few or too many cells, so that none of them may be what it stands for."""
-    return F.array_contains("reasons", MALFORMED)
 
 
 @dataclass(frozen=True)

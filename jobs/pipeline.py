@@ -20,7 +20,7 @@ from jobs.config import Drugs, Site, Study, load_drugs
 from jobs.contents import with_contents
 from jobs.deliveries import SETTLED, SUPERSEDED, day_of, settle
 from jobs.delivery_rules import Judgement, held_back, judge_delivery, mostly_held_back, raise_if_refused
-from jobs.erasure import SUPPRESSIONS, Erasure, erase, read_suppressions, recover
+from jobs.erasure import MARKER, SUPPRESSIONS, Erasure, erase, read_suppressions, recover
 from jobs.errors import ConfigurationError, InputError
 from jobs.extracts import Extract, find_extracts, identifier_kind, reading
 from jobs.gate import RuleOutcome, check_added, check_table, judge, looks_at_rows_alone, raise_if_critical
@@ -47,7 +47,6 @@ Tables = dict[str, "DataFrame"]
 Counts = dict[str, "pd.DataFrame"]
 NAMES = 2  # of contacts, by the way they are made: those of two ways cannot be told to be the same
 CLAIMS_A_PARTITION = 200_000
-_PLURALS = {"number": "numbers", "text": "text"}
 OVERWRITTEN = ("person", "life_table")  # made of all deliveries each time, or the same for all
 Before = tuple[str, Counts] | None  # a delivery's date, and its ledger and profile
 
@@ -391,7 +390,7 @@ TABLE_STAGES = (
         lambda run: {
             "key": key_check(read_key(run.site)),
             "names": NAMES,
-            "identifiers": run.identifiers or _identifiers_before(run),
+            "identifiers": run.identifiers or _noted_identifiers(run, MARKER),
         },
         {"person_claims": _persons},
         lambda run: run.site.deliveries == "additions",
@@ -787,25 +786,25 @@ def ensure_one_key(run: Run) -> None:
             )
 
 
-def _identifiers_before(run: Run) -> str:
-    """As what the tables of the warehouse, or its list of suppressions, identify people; empty where none of them says
-    it."""
-    for table in ("ledger", SUPPRESSIONS):
-        commit = run.store.newest(CONFORMED_SCHEMA, table)
-        if commit is not None and commit.note.get("identifiers"):
-            return str(commit.note["identifiers"])
-    return ""
+def _noted_identifiers(run: Run, table: str) -> str:
+    """As what a table identifies people, by its note: number or text, empty where it does not say."""
+    commit = run.store.newest(CONFORMED_SCHEMA, table)
+    return "" if commit is None else str(commit.note.get("identifiers", ""))
 
 
-def ensure_same_identifiers(run: Run) -> None:
-    """InputError where the warehouse was made of identifiers as text and the delivery has numbers, or the other way
-    round: leading zeros are lost, one person would become two, and erased people would come back."""
-    before = _identifiers_before(run)
-    if before and run.identifiers and before != run.identifiers:
-        raise InputError(
-            f"the delivery has the identifiers of people as {_PLURALS[run.identifiers]}, the tables in the warehouse "
-            f"were made of {_PLURALS[before]}; deliver them as before, or use another warehouse"
-        )
+def ensure_same_identifiers(run: Run, identifiers: str) -> None:
+    """InputError where the tables of the warehouse or the list of erased people identify people as text and
+    `identifiers` are numbers, or the other way round: leading zeros are lost, one person would become two, and erased
+    people would come back."""
+    plural = {"number": "numbers", "text": "text"}
+    for table, made in ((MARKER, "the tables in the warehouse were"), (SUPPRESSIONS, "the list of erased people was")):
+        noted = _noted_identifiers(run, table)
+        if noted and identifiers and noted != identifiers:
+            raise InputError(
+                f"the identifiers of people are {plural[identifiers]} now, and {made} made of {plural[noted]}; deliver "
+                "them as before, or ingest all deliveries into a new warehouse and erase again, by the new "
+                "identifiers, who was erased"
+            )
 
 
 def run_stages(run: Run, first: str, last: str) -> Manifest:
@@ -821,7 +820,7 @@ def run_stages(run: Run, first: str, last: str) -> Manifest:
     records: list[StageRecord] = []
     with _locked(run) as lock:
         ensure_one_key(run)
-        ensure_same_identifiers(run)
+        ensure_same_identifiers(run, run.identifiers)
         for stage in TABLE_STAGES:
             if stage.name in wanted:
                 held = lock if STAGES.index(stage.name) >= STAGES.index(first) else None
@@ -880,8 +879,10 @@ def erase_people(run: Run, identifiers: Collection[str]) -> Erasure:
     key = read_key(run.site)
     with _locked(run) as lock:
         ensure_one_key(run)
-        made_of = {"key": key_check(key), "identifiers": _identifiers_before(run)}
-        return erase(run.store, [pseudonym_of(one, key) for one in identifiers], made_of, lock.ensure_held)
+        made_of = _noted_identifiers(run, MARKER)
+        ensure_same_identifiers(run, made_of)
+        note = {"key": key_check(key), "identifiers": made_of or _noted_identifiers(run, SUPPRESSIONS)}
+        return erase(run.store, [pseudonym_of(one, key) for one in identifiers], note, lock.ensure_held)
 
 
 def _each_table(run: Run) -> Iterator[tuple[str, str]]:

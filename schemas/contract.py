@@ -94,9 +94,7 @@ PERSON_ID = Column(
 )
 
 LINEAGE = (
-    Column(
-        "source_file", "string", "name of the raw file, after its folder's where several have that name", nullable=False
-    ),
+    Column("source_file", "string", "name of the raw file, with folders where files have one name", nullable=False),
     Column("source_row", "bigint", "row of that file, 1 is the first after the header", nullable=False),
     Column("delivery", "string", "delivery date, YYYY-MM-DD", nullable=False),
 )

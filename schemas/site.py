@@ -44,14 +44,7 @@ quarantine = Table(
         replace(PERSON_ID, nullable=True, doc=f"{PERSON_ID.doc}; NULL: the row does not tell whose it is"),
         Column("reasons", "array<string>", "codes of every reason, sorted; malformed_row stands alone", nullable=False),
         Column("row", "string", "the row as JSON, identifiers replaced by pseudonyms; {}: no cell of it is kept"),
-        Column(
-            "source_file",
-            "string",
-            "name of the raw file, after its folder's where several have that name",
-            nullable=False,
-        ),
-        Column("source_row", "bigint", "row of that file, 1 is the first after the header", nullable=False),
-        Column("delivery", "string", "delivery date, YYYY-MM-DD", nullable=False),
+        *LINEAGE,
     ),
 )
 

@@ -27,8 +27,6 @@ PLACE = ("source_file", "__block", "__position")
 CONTENT = ("__content_1", "__content_2")
 # Whether a row repeats an earlier one, and whether it is an erased person's.
 DUPLICATE, SUPPRESSED = "__duplicate", "__suppressed"
-# The reason of a row of too few or too many cells: none of them may be what it stands for.
-MALFORMED = "malformed_row"
 
 
 Annotate = Callable[["DataFrame", "Site"], "DataFrame"]

@@ -22,7 +22,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.errors import ConfigurationError
-from jobs.sources.adapter import MALFORMED, SUPPRESSED, Adapter, Annotate, RawTable
+from jobs.sources.adapter import SUPPRESSED, Adapter, Annotate, RawTable
 from jobs.sources.claims import claims_of, seen_in_hospital
 from jobs.sources.icdo import icd10_of
 from jobs.sources.life_table import RAW_TABLES as LIFE_TABLES
@@ -36,6 +36,7 @@ from jobs.sources.parse import (
     decoded,
     impossible,
     impossible_number,
+    is_malformed,
     joined_reasons,
     missing,
     no_code,
@@ -70,7 +71,7 @@ SKS_ATC = r"^M([A-Z]\d{2}[A-Z]{2}\d{2})$"
 SKS_ICD10 = r"^D([A-Z]\d{2}[0-9A-Z]{0,3})$"
 # No code of the SKS begins like this: those of diagnoses have lost their D, those of drugs their M.
 NO_PREFIX = r"^[A-Z]\d{2}"
-REPEATS = "repeats_lpr2"
+REPEATS, HELD_BACK, NO_CONTACT = "repeats_lpr2", "contact_held_back", "no_contact"
 DATES = (
     "foedselsdato", "statusdato", "haend_dato", "d_dodsdto", "d_diagnosedato", "d_recidiv", "d_inddto", "d_uddto",
     "d_odto", "dato_start", "dato_slut", "eksd", "d_rekvdato", "d_dato",
@@ -322,28 +323,25 @@ def _relate(annotated: Mapping[str, DataFrame], site: Site) -> dict[str, DataFra
         if name not in annotated or of not in annotated:
             continue
         link = CONTACTS[of]
-        fate = F.when(F.array_contains("reasons", REPEATS), REPEATS).when(F.size("reasons") > 0, "contact_held_back")
-        contact = F.struct(
-            F.col(SUPPRESSED),
-            F.coalesce(fate, F.lit("")).alias("fate"),
-            "person_id",
-            "contact_id",
-            "start_date",
-            "end_date",
-        )
+        facts = ("person_id", "contact_id", "start_date", "end_date")
+        held_back = F.when(F.array_contains("reasons", REPEATS), REPEATS).when(F.size("reasons") > 0, HELD_BACK)
+        # Of a malformed contact nothing is believed, but that it may be an erased person's.
+        fate = F.when(is_malformed(), NO_CONTACT).otherwise(F.coalesce(held_back, F.lit("")))
+        believed = (F.when(~is_malformed(), F.col(column)).alias(column) for column in facts)
+        contact = F.struct(is_malformed().alias("malformed"), F.col(SUPPRESSED), fate.alias("fate"), *believed)
         # Of a number that several rows have, the accepted row's contact.
-        told = annotated[of].where(F.col(link).isNotNull() & ~F.array_contains("reasons", MALFORMED))
-        contacts = told.groupBy(link).agg(F.min(contact).alias("__contact"))
-        fate_of = F.coalesce("__contact.fate", F.lit("no_contact"))
+        contacts = annotated[of].where(F.col(link).isNotNull()).groupBy(link).agg(F.min(contact).alias("__contact"))
+        fate_of = F.coalesce("__contact.fate", F.lit(NO_CONTACT))
         joined = annotated[name].join(contacts, on=link, how="left")
         reasons = F.concat(
             "reasons", F.when(fate_of != "", F.array(fate_of)).otherwise(F.array().cast("array<string>"))
         )
-        facts = {
-            column: F.col(f"__contact.{column}") for column in ("person_id", "contact_id", "start_date", "end_date")
-        }
         related[name] = joined.withColumns(
-            {**facts, SUPPRESSED: F.coalesce(f"__contact.{SUPPRESSED}", SUPPRESSED), "reasons": F.sort_array(reasons)}
+            {
+                **{fact: F.col(f"__contact.{fact}") for fact in facts},
+                SUPPRESSED: F.coalesce(f"__contact.{SUPPRESSED}", SUPPRESSED),
+                "reasons": F.sort_array(reasons),
+            }
         ).drop("__contact")
     return related
 

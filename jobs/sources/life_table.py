@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from jobs.config import Site
 from jobs.errors import ConfigurationError
 from jobs.sources.adapter import RawTable
-from jobs.sources.parse import NUMBER, decoded, joined_reasons, reason, unknown_code
+from jobs.sources.parse import MALFORMED, NUMBER, decoded, joined_reasons, reason, unknown_code
 from schemas import TABLES
 from schemas.conformed import OLDEST
 from schemas.contract import LINEAGE
@@ -84,7 +84,7 @@ def _annotate_hmd(frame: DataFrame, _: Site) -> DataFrame:
             "male": 1 - F.exp(-rate(3)),
         }
     )
-    few = reason(F.size(cells) < 4, "malformed_row")
+    few = reason(F.size(cells) < 4, MALFORMED)
     return typed.withColumn("reasons", joined_reasons(few, *_wrong_numbers(), wrong(2, "female"), wrong(3, "male")))
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jobs.config import Site
 
 EARLIEST = "1850-01-01"
+MALFORMED = "malformed_row"
 ATC_SHAPE = r"^Q?[A-Z](\d{2}([A-Z]([A-Z](\d{2})?)?)?)?$"  # of any level, and Q for veterinary use
 ICD10_SHAPE = r"^[A-Z]\d{2}[0-9A-Z]{0,3}$"  # without dot
 NUMBER = r"^[+-]?(\d{1,15}(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?$"
@@ -166,6 +167,12 @@ def counted_codes(rows: DataFrame, raw_table: str, column: str, code: Column | N
     """How often each code stands in a column of a raw table's rows: raw_table, column, code, n."""
     counted = rows.groupBy((F.col(column) if code is None else code).alias("code")).agg(F.count("*").alias("n"))
     return counted.select(F.lit(raw_table).alias("raw_table"), F.lit(column).alias("column"), "code", "n")
+
+
+def is_malformed() -> Column:
+    """Whether a row has too few or too many cells, by its reasons as an array: none of them may be what it stands
+    for."""
+    return F.array_contains("reasons", MALFORMED)
 
 
 def joined_reasons(*reasons: Column) -> Column:

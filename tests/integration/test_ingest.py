@@ -502,7 +502,7 @@ def test_a_csv_that_claims_to_be_parquet(tmp_path: Path) -> None:
 
 def test_a_file_is_known_by_its_content(spark: SparkSession, tmp_path: Path) -> None:
     file = tmp_path / "people.csv"
-    cache = tmp_path / "cache" / "prints.json"
+    cache = tmp_path / "prints.json"
     prints = []
     for content in ("id,born,sex\n1,1950-01-02,1\n", "id,born,sex\n1,1950-01-02,2\n", "id,born,sex\n1,1950-01-02,1\n"):
         file.write_text(content)
