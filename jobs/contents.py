@@ -138,7 +138,7 @@ def _read(extract: Extract, file: str) -> Content:
             "options.quote in the site file"
         )
     plain.look(rest)
-    return Content(digest, plain.header if looks_for_quotes else None)
+    return Content(digest, plain.header)
 
 
 class _Plain:
