@@ -22,7 +22,8 @@ from pyspark.sql.types import DoubleType, FloatType, StringType, StructField, St
 from jobs.config import InputFile, Site
 from jobs.errors import InputError
 from jobs.local_frame import local_frame
-from jobs.sources.adapter import PLACE, Adapter, RawTable
+from jobs.sources.adapter import PLACE, SOURCE, Adapter, RawTable
+from jobs.sources.claims import numbered
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -380,7 +381,7 @@ def _read_group(
 ) -> DataFrame:
     """Files of one header: their cells as text, CORRUPT, DAMAGED and each row's place; `header`: the line, of plain
     files."""
-    place = [F.col("_metadata.file_path").alias("__file"), F.col("_metadata.file_block_start").alias(BLOCK)]
+    place = [_short_name(extract).alias("__file"), F.col("_metadata.file_block_start").alias(BLOCK)]
     position = F.monotonically_increasing_id().alias(POSITION)
     options = options_of(extract.raw, extract.declared)
     if header is not None:
@@ -391,7 +392,8 @@ def _read_group(
         rows = lines.select(cells, "__file", BLOCK, position)
         named = [F.get("cells", F.lit(number)).alias(name) for number, name in enumerate(names)]
         is_malformed = F.size("cells") != len(names)
-        return rows.select(*named, is_malformed.alias(CORRUPT), F.lit(False).alias(DAMAGED), "__file", BLOCK, POSITION)
+        judged = (is_malformed.alias(CORRUPT), F.lit(False).alias(DAMAGED))
+        return rows.select(*named, *judged, "__file", BLOCK, POSITION)
     if extract.declared.format == "parquet":
         read = spark.read.parquet(*files)
         columns = [_text(read, column).alias(name) for column, name in zip(read.columns, names, strict=True)]
@@ -410,6 +412,14 @@ def _read_group(
     return _with_damage(told, [name for name in names if not name.startswith("__")])
 
 
+def _short_name(extract: Extract) -> Column:
+    """The end of a file's path, as long as is needed to tell the files apart."""
+    parts = parts_that_differ(extract.files)
+    if parts == 1:
+        return F.col("_metadata.file_name")  # known of a file, where a path would be cut for each row
+    return F.substring_index("_metadata.file_path", "/", -parts)
+
+
 def offsets_of(splits: Iterable[tuple[str, int, int, int]]) -> dict[tuple[str, int], int]:
     """What to add to `__position` of the rows of each split (file, first byte) to get their `source_row`.
 
@@ -422,15 +432,18 @@ def offsets_of(splits: Iterable[tuple[str, int, int, int]]) -> dict[tuple[str, i
     return offsets
 
 
-def with_source_row(rows: DataFrame, offsets: Mapping[tuple[str, int], int]) -> DataFrame:
-    """`source_row` in the place of `__block` and `__position`: 1 is the first row after the header."""
-    known = [(file, block, offset) for (file, block), offset in offsets.items()]
-    table = local_frame(rows.sparkSession, known, f"source_file string, {BLOCK} long, __offset long")
-    return (
-        rows.join(F.broadcast(table), ["source_file", BLOCK], "left")
-        .withColumn("source_row", F.col(POSITION) + F.col("__offset"))
-        .drop(BLOCK, POSITION, "__offset")
-    )
+def with_source_row(
+    rows: DataFrame, offsets: Mapping[tuple[str, int], int], numbers: Mapping[str, int] | None = None
+) -> DataFrame:
+    """`source_row` in the place of `__block` and `__position`: 1 is the first row after the header; and SOURCE, where
+    files have `numbers`."""
+    known = [(file, block, offset, (numbers or {}).get(file)) for (file, block), offset in offsets.items()]
+    columns = f"source_file string, {BLOCK} long, __offset long, __number long"
+    joined = rows.join(F.broadcast(local_frame(rows.sparkSession, known, columns)), ["source_file", BLOCK], "left")
+    told = joined.withColumn("source_row", F.col(POSITION) + F.col("__offset"))
+    if numbers is not None:
+        told = told.withColumn(SOURCE, numbered(F.col("__number"), F.col("source_row")))
+    return told.drop(BLOCK, POSITION, "__offset", "__number")
 
 
 def splits_of(rows: DataFrame, *counts: Column) -> DataFrame:
@@ -474,7 +487,6 @@ def read_extract(spark: SparkSession, extract: Extract) -> DataFrame:
     read = parts[0]
     for part in parts[1:]:
         read = read.unionByName(part, allowMissingColumns=True)
-    name_parts = parts_that_differ(extract.files)
     wanted = [name for name in read.columns if not name.startswith("__")]
     wanted += [name for name in extract.raw.optional if name not in wanted and not name.endswith("*")]
     text = [
@@ -489,7 +501,7 @@ def read_extract(spark: SparkSession, extract: Extract) -> DataFrame:
         CORRUPT,
         DAMAGED,
         beside.cast("string").alias(BESIDE),
-        F.substring_index("__file", "/", -name_parts).alias("source_file"),
+        F.col("__file").alias("source_file"),
         BLOCK,
         POSITION,
     )

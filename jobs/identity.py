@@ -67,19 +67,26 @@ def without_key(keyed: DataFrame) -> DataFrame:
     return keyed.drop(INNER, OUTER, SECRET)
 
 
+def first_half(digest: Column) -> Column:
+    """The first 32 of the 64 digits of a SHA-256."""
+    # As bytes: in text the engine looks for where each sign ends.
+    return F.substring(digest.cast("binary"), 1, 32).cast("string")
+
+
 def _pseudonym(text: Column) -> Column:
     inner = F.unhex(F.sha2(F.concat(F.col(INNER), text.cast("binary")), 256))
-    return F.substring(F.sha2(F.concat(F.col(OUTER), inner), 256), 1, 32)
+    return first_half(F.sha2(F.concat(F.col(OUTER), inner), 256))
 
 
-def with_hashes(keyed: DataFrame, text: str, names: tuple[str, str]) -> DataFrame:
-    """`keyed` with two hashes (64 and 32 bits) of a column of text and a secret made of the key, in its place.
+def with_hashes(keyed: DataFrame, said: Sequence[Column], names: tuple[str, str]) -> DataFrame:
+    """`keyed` with two hashes (64 and 32 bits) of a secret made of the key and what is `said`, one after the other
+    without what is NULL.
 
-    They tell equal texts of one warehouse. Without the secret who knows all of a text but an identifier could try
+    They tell equal rows of one warehouse. Without the secret who knows all of a row but an identifier could try
     identifiers until the hash fits.
     """
-    hashes = (F.xxhash64(SECRET, text), F.hash(SECRET, text))
-    return keyed.withColumns(dict(zip(names, hashes, strict=True))).drop(text)
+    hashes = (F.xxhash64(SECRET, *said), F.hash(SECRET, *said))
+    return keyed.withColumns(dict(zip(names, hashes, strict=True)))
 
 
 def _register_number(identifier: Column) -> Column:

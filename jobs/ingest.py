@@ -44,6 +44,7 @@ from jobs.identity import (
 from jobs.local_frame import local_frame
 from jobs.persons import build_persons
 from jobs.sources.adapter import CONTENT, DUPLICATE, PLACE, SUPPRESSED, Adapter, RawTable
+from jobs.sources.claims import with_lineage
 from jobs.sources.parse import MALFORMED, counted_codes, is_malformed
 from schemas import TABLES, quarantine
 
@@ -55,12 +56,13 @@ TABLES_AT_A_TIME = 4
 def _with_content(keyed: DataFrame, columns: list[str]) -> DataFrame:
     """Adds CONTENT: of the filled cells and their names, so that a row stays the same when its file gets a column more.
 
-    NUL stands between them: it is in no cell of a row that can be accepted. A malformed or damaged row is the same as
-    no whole one.
+    A malformed or damaged row is the same as no whole one.
     """
-    cells = [F.expr(f"concat('{column}=', `{column}`)") for column in sorted(columns)]
-    is_broken = F.when(F.col(CORRUPT) | F.col(DAMAGED), F.lit("broken"))
-    return with_hashes(keyed.withColumn("__text", F.concat_ws("\0", is_broken, *cells)), "__text", CONTENT)
+    said = [F.when(F.col(CORRUPT) | F.col(DAMAGED), F.lit("broken"))]
+    for column in sorted(columns):
+        # A number for the name, which the engine works out once; text would be read for every row.
+        said += [F.when(F.col(column).isNotNull(), F.xxhash64(F.lit(column))), F.col(column)]
+    return with_hashes(keyed, said, CONTENT)
 
 
 def _mark_duplicates(frame: DataFrame, together: str, partitions: int) -> DataFrame:
@@ -303,7 +305,8 @@ def ingested_tables(
     }
     for name, people in key_files.items():
         ensure_one_person(name, people)
-    held = [annotated(name).persist(StorageLevel.MEMORY_AND_DISK) for name in names]
+    with ThreadPoolExecutor(TABLES_AT_A_TIME) as pool:  # a plan of many columns takes the engine its time
+        held = list(pool.map(lambda name: annotated(name).persist(StorageLevel.MEMORY_AND_DISK), names))
     raw_rows = {name: frame.withColumn("delivery", F.lit(delivery)) for name, frame in zip(names, held, strict=True)}
     try:
         if adapter.relate is not None:
@@ -319,7 +322,9 @@ def ingested_tables(
             counts = pool.map(lambda name: count_rows(raw_rows[name], raws[name], site), raw_rows)
             counted = dict(zip(raw_rows, counts, strict=True))
         ensure_balanced({name: one.ledger for name, one in counted.items()})
-        rows = {name: with_source_row(frame, counted[name].offsets) for name, frame in raw_rows.items()}
+        files = sorted({file for one in counted.values() for file, _ in one.offsets})
+        numbers = {file: number for number, file in enumerate(files)}
+        rows = {name: with_source_row(frame, counted[name].offsets, numbers) for name, frame in raw_rows.items()}
         accepted = {
             name: frame.where(is_accepted()).drop(
                 "reasons", DELIVERED, DUPLICATE, SUPPRESSED, *flag_names(frame.columns)
@@ -330,6 +335,7 @@ def ingested_tables(
         strange = conformed.pop("unknown_codes", None)
         claims = conformed.pop("person_claims", None)
         if claims is not None:
+            claims = with_lineage(claims, files)
             conformed["person"] = build_persons(claims)
         nothing_held = local_frame(spark, [], quarantine.struct())
         yield IngestedTables(

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 Tables = dict[str, "DataFrame"]
 Counts = dict[str, "pd.DataFrame"]
-NAMES = 2  # of contacts, by the way they are made: those of two ways cannot be told to be the same
+NAMES = 3  # of contacts, by the way they are made: those of two ways cannot be told to be the same
 CLAIMS_A_PARTITION = 200_000
 OVERWRITTEN = ("person", "life_table")  # made of all deliveries each time, or the same for all
 Before = tuple[str, Counts] | None  # a delivery's date, and its ledger and profile
@@ -177,37 +177,44 @@ def _inputs_of_ingest(run: Run) -> Any:
 def _ingest(run: Run) -> Iterator[Tables]:
     key = read_key(run.site)
     suppressions = read_suppressions(run.store)
-    with (
-        reading(run.contents),
-        ingest.ingested_tables(run.spark, run.site, run.adapter, run.contents, run.delivery, key, suppressions) as done,
-    ):
-        quarantined = {f"quarantine_{name}": frame for name, frame in sorted(done.quarantined.items())}
-        claims = {} if done.claims is None else {"person_claims": done.claims}
-        stays = {"person"} if claims else set()
-        if _has_later_life_table(run):
-            stays.add("life_table")
-        conformed = {name: frame for name, frame in done.conformed.items() if name not in stays}
-        counts = {"unknown_codes": done.unknown_codes, "profile": done.profile, "ledger": done.ledger}
-        before = _delivery_before(run)
-        now = {name: counts[name].toPandas() for name in ("ledger", "profile")}
-        judged = _judge(run, now, quarantined, before)
-        run.outcomes["ingest"] = {name: [one.outcome for one in ones] for name, ones in judged.items()}
-        refused = any(not one.outcome.passed for ones in judged.values() for one in ones)
-        held = {f"quarantine_{name}": name for name in held_back(now["ledger"])}
-        stay = run.tables_before if run.adds_new_delivery else {}
-        try:
-            raise_if_refused(judged, _quality_file(run))
-            changed = {table: frame for table, frame in quarantined.items() if table in held or table not in stay}
-            yield {**claims, **conformed, **changed, **counts}
-        finally:
-            if refused or len(run.outcomes["ingest"]) > len(judged):
+    with ThreadPoolExecutor(1) as meanwhile:
+        looked_up = meanwhile.submit(_delivery_before, run)
+        made = ingest.ingested_tables(run.spark, run.site, run.adapter, run.contents, run.delivery, key, suppressions)
+        with reading(run.contents), made as done, _judged(run, done, looked_up.result()) as tables:
+            yield tables
 
-                def as_written(name: str, frame: DataFrame) -> DataFrame:
-                    return run.read(name).where(F.col("delivery") == run.delivery) if name in run.versions else frame
 
+@contextmanager
+def _judged(run: Run, done: ingest.IngestedTables, before: Before) -> Iterator[Tables]:
+    """The tables to write of a delivery that no rule on it as a whole refuses, and then the page that shows it."""
+    quarantined = {f"quarantine_{name}": frame for name, frame in sorted(done.quarantined.items())}
+    claims = {} if done.claims is None else {"person_claims": done.claims}
+    stays = {"person"} if claims else set()
+    if _has_later_life_table(run):
+        stays.add("life_table")
+    conformed = {name: frame for name, frame in done.conformed.items() if name not in stays}
+    counts = {"unknown_codes": done.unknown_codes, "profile": done.profile, "ledger": done.ledger}
+    now = {name: counts[name].toPandas() for name in ("ledger", "profile")}
+    judged = _judge(run, now, quarantined, before)
+    run.outcomes["ingest"] = {name: [one.outcome for one in ones] for name, ones in judged.items()}
+    refused = any(not one.outcome.passed for ones in judged.values() for one in ones)
+    held = {f"quarantine_{name}": name for name in held_back(now["ledger"])}
+    stay = run.tables_before if run.adds_new_delivery else {}
+    try:
+        raise_if_refused(judged, _quality_file(run))
+        changed = {table: frame for table, frame in quarantined.items() if table in held or table not in stay}
+        yield {**claims, **conformed, **changed, **counts}
+    finally:
+        if refused or len(run.outcomes["ingest"]) > len(judged):
+
+            def as_written(name: str, frame: DataFrame) -> DataFrame:
+                return run.read(name).where(F.col("delivery") == run.delivery) if name in run.versions else frame
+
+            with ThreadPoolExecutor(1) as meanwhile:
+                unknown = meanwhile.submit(as_written("unknown_codes", done.unknown_codes).toPandas)
                 reasons = _reasons({name: as_written(table, quarantined[table]) for table, name in held.items()})
-                unknown = as_written("unknown_codes", done.unknown_codes).toPandas()
-                _quality_page(run, {**now, "unknown_codes": unknown, "quarantine_reasons": reasons}, before)
+            page = {**now, "unknown_codes": unknown.result(), "quarantine_reasons": reasons}
+            _quality_page(run, page, before)
 
 
 def _has_later_life_table(run: Run) -> bool:

@@ -23,6 +23,8 @@ NO_COUNTRIES = ("adapter", "claims", "icdo", "life_table", "migration", "parse",
 
 # Where a row stands in the raw table, before it has a number.
 PLACE = ("source_file", "__block", "__position")
+# A number for source_file and source_row of an accepted row, which sorts as both do; see claims.with_lineage.
+SOURCE = "source_place"
 # 96 bits of hash over every cell of a row, also those that are ignored.
 CONTENT = ("__content_1", "__content_2")
 # Whether a row repeats an earlier one, and whether it is an erased person's.

@@ -515,7 +515,7 @@ def test_a_file_is_known_by_its_content(spark: SparkSession, tmp_path: Path) -> 
 def test_the_key_is_in_no_plan(spark: SparkSession) -> None:
     key = bytes(range(65, 65 + 40))
     rows = spark.createDataFrame([("7", "a", "all that it says")], "id string, contact string, text string")
-    frame = with_hashes(pseudonymise(with_key(rows, key), "id", ["contact"]), "text", ("long", "short"))
+    frame = with_hashes(pseudonymise(with_key(rows, key), "id", ["contact"]), [F.col("text")], ("long", "short"))
     asked = frame._jdf.queryExecution()
     mode = spark._jvm.org.apache.spark.sql.execution.ExplainMode
     modes = ("simple", "extended", "codegen", "cost", "formatted")
