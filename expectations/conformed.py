@@ -6,6 +6,7 @@ A date known to the month or year stands for all of it: it is only wrong where n
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, Window
@@ -49,8 +50,8 @@ def _inexact(table: str, date: str, month: Column, year: Column) -> Column:
     return F.when(known_to == "month", month).when(known_to == "year", year).otherwise(F.col(date))
 
 
-def _unlike(column: str, pattern: str) -> Callable[[Context], Column]:
-    return lambda _: ~F.col(column).rlike(pattern)
+def _unlike(column: str, *patterns: str) -> Callable[[Context], Column]:
+    return lambda _: ~reduce(Column.__or__, [F.col(column).rlike(pattern) for pattern in patterns])
 
 
 def _delivery(context: Context) -> Column:
@@ -171,7 +172,8 @@ recurrence = Expectations(
 dispensing = Expectations(
     "dispensing",
     (
-        Rule("atc is an ATC code of some level", _unlike("atc", ATC), share=0.01),
+        # Most are whole, which the next rule asks too, and the engine once.
+        Rule("atc is an ATC code of some level", _unlike("atc", WHOLE_ATC, ATC), share=0.01),
         Rule("atc is a whole code for 95 % or more", _unlike("atc", WHOLE_ATC), "warning", 0.05),
         _not_after_delivery("dispensing", "dispensed_date"),
         Rule("no number of packages is 0", lambda _: F.col("packages") == 0, "warning"),

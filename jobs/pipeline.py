@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pyspark.sql import functions as F
 
@@ -47,6 +48,7 @@ Tables = dict[str, "DataFrame"]
 Counts = dict[str, "pd.DataFrame"]
 NAMES = 3  # of contacts, by the way they are made: those of two ways cannot be told to be the same
 CLAIMS_A_PARTITION = 200_000
+LOOKED_INTO = ("person", "tumour", "cohort")  # by rules of other tables
 OVERWRITTEN = ("person", "life_table")  # made of all deliveries each time, or the same for all
 Before = tuple[str, Counts] | None  # a delivery's date, and its ledger and profile
 
@@ -155,7 +157,8 @@ class Stage:
     tables: Callable[[Run], AbstractContextManager[Tables]]
     reads: Callable[[Run], list[str]]
     stamp: Callable[[Run], dict[str, Any]] = lambda run: {}  # what every commit of the stage also says
-    then: Mapping[str, Callable[[Run], Tables]] = field(default_factory=dict)  # table -> tables made of it once written
+    then: Mapping[str, Mapping[str, Callable[[Run], DataFrame]]] = field(default_factory=dict)
+    # table -> the tables that are made of it once it is written
     adds: Callable[[Run], bool] = lambda run: False  # whether its tables add to the deliveries that are there
 
 
@@ -287,10 +290,10 @@ def _partitions(run: Run, rows: int, rows_per_partition: int) -> int:
     return lines.partitions_for(rows, rows_per_partition, at_a_time)
 
 
-def _persons(run: Run) -> Tables:
+def _persons(run: Run) -> DataFrame:
     """The people of all deliveries, from what was written of what each says."""
     partitions = _partitions(run, run.rows["person_claims"], CLAIMS_A_PARTITION)
-    return {"person": build_persons(run.read("person_claims"), partitions)}
+    return build_persons(run.read("person_claims"), partitions)
 
 
 @contextmanager
@@ -399,7 +402,7 @@ TABLE_STAGES = (
             "names": NAMES,
             "identifiers": run.identifiers or _noted_identifiers(run, MARKER),
         },
-        {"person_claims": _persons},
+        {"person_claims": {"person": _persons}},
         lambda run: run.site.deliveries == "additions",
     ),
     Stage("cohort", "attrition", _cohort_parts, _cohort, _conformed_inputs),
@@ -488,7 +491,7 @@ def _gate(table: str, run: Run) -> list[RuleOutcome]:
     context = {
         "study": run.study,
         "delivery": max(run.delivery, run.latest),
-        "tables": {name: run.read(name) for name in ("person", "tumour", "cohort") if name in run.versions},
+        "tables": {name: run.read(name) for name in LOOKED_INTO if name in run.versions},
     }
     outcomes = _judged_by_added(table, run, context)
     if outcomes is None:
@@ -541,6 +544,34 @@ def _warnings(table: str, outcomes: list[RuleOutcome]) -> list[str]:
 
 def _has_gate(table: str) -> bool:
     return table in CONFORMED or table in ("cohort", "exposures", "treatment_lines")
+
+
+class _Gates:
+    """The gates of a stage's tables, each as soon as the table and those that its rules look into are written."""
+
+    def __init__(self, pool: ThreadPoolExecutor, run: Run, to_write: Collection[str]) -> None:
+        self._pool, self._run = pool, run
+        self._looked_into = set(LOOKED_INTO) & set(to_write)
+        self._waiting: set[str] = set()
+        self._judged: dict[str, Future[list[RuleOutcome]]] = {}
+        self._one_at_a_time = threading.Lock()
+
+    def judge_from_now(self, written: str, changed: Iterable[str]) -> None:
+        """A table was written and can be read, and what changed with it."""
+        with self._one_at_a_time:
+            self._looked_into.discard(written)
+            self._waiting.update(filter(_has_gate, changed))
+            for name in [one for one in self._waiting if looks_at_rows_alone(one) or not self._looked_into]:
+                self._waiting.remove(name)
+                self._judged[name] = self._pool.submit(_gate, name, self._run)
+
+    def outcomes(self, names: Iterable[str]) -> dict[str, list[RuleOutcome]]:
+        """The outcomes of all the tables with a gate, when everything is written."""
+        gated = list(filter(_has_gate, names))
+        for name in gated:
+            if name not in self._judged:
+                self._judged[name] = self._pool.submit(_gate, name, self._run)
+        return {name: self._judged[name].result() for name in gated}
 
 
 def _base(stage: Stage, run: Run) -> Commit | None:
@@ -621,27 +652,30 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
             run.use(name, commits[name])
         return commits
 
-    early: dict[str, list[RuleOutcome]] = {}
-
-    def write_and_judge(table: str, frame: DataFrame) -> dict[str, Commit]:
-        commits = write(table, frame, note)
-        early.update({name: _gate(name, run) for name in commits if _has_gate(name) and looks_at_rows_alone(name)})
-        more = stage.then[table](run) if table in stage.then else {}
-        for name, made in more.items():
-            commits |= write_and_judge(name, made)
-        return commits
+    def as_it_stood(table: str) -> Commit:
+        commit = _of_marker(run, cast("Commit", base), table)
+        run.use(table, commit)  # a rule of another table may look into it
+        return commit
 
     # Small tables cost Spark's start of a job rather than its work, so several are written at a time.
     with stage.tables(run) as tables, ThreadPoolExecutor(ingest.TABLES_AT_A_TIME) as pool:
         first = [name for name in tables if name != stage.marker]
+        to_write = {*first, *(name for table in first for name in stage.then.get(table, ()))}
+        gates = _Gates(pool, run, to_write)
+        commits = {name: as_it_stood(name) for name in sorted(set(run.tables_before) - to_write)}
+
+        def write_and_judge(table: str, frame: DataFrame) -> dict[str, Commit]:
+            commits = write(table, frame, note)
+            if table not in commits and table in run.tables_before:
+                commits[table] = as_it_stood(table)
+            gates.judge_from_now(table, commits)
+            for name, make in stage.then.get(table, {}).items():
+                commits |= write_and_judge(name, make(run))
+            return commits
+
         written = pool.map(lambda name: write_and_judge(name, tables[name]), first)
-        commits = {name: commit for one in written for name, commit in one.items()}
-        if base is not None:
-            for table in sorted(set(base.note["tables"]) - set(commits)):
-                commits[table] = _of_marker(run, base, table)
-                run.use(table, commits[table])  # a rule of another table may look into it
-        gated = list(filter(_has_gate, commits))
-        judged = dict(zip(gated, pool.map(lambda name: early.get(name) or _gate(name, run), gated), strict=True))
+        commits |= {name: commit for one in written for name, commit in one.items()}
+        judged = gates.outcomes(commits)
         run.outcomes[stage.name] = {**run.outcomes.get(stage.name, {}), **judged}
         raise_if_critical(judged, _quality_file(run) if stage.name == "ingest" else "")
         for name, outcomes in judged.items():
