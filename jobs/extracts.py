@@ -22,8 +22,7 @@ from pyspark.sql.types import DoubleType, FloatType, StringType, StructField, St
 from jobs.config import InputFile, Site
 from jobs.errors import InputError
 from jobs.local_frame import local_frame
-from jobs.sources.adapter import PLACE, SOURCE, Adapter, RawTable
-from jobs.sources.claims import numbered
+from jobs.sources.adapter import PLACE, ROW_BITS, SOURCE_PLACE, Adapter, RawTable
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -433,17 +432,20 @@ def offsets_of(splits: Iterable[tuple[str, int, int, int]]) -> dict[tuple[str, i
 
 
 def with_source_row(
-    rows: DataFrame, offsets: Mapping[tuple[str, int], int], numbers: Mapping[str, int] | None = None
+    rows: DataFrame, offsets: Mapping[tuple[str, int], int], file_numbers: Mapping[str, int]
 ) -> DataFrame:
-    """`source_row` in the place of `__block` and `__position`: 1 is the first row after the header; and SOURCE, where
-    files have `numbers`."""
-    known = [(file, block, offset, (numbers or {}).get(file)) for (file, block), offset in offsets.items()]
+    """SOURCE_PLACE, and `source_row` (1 is the first row after the header) for `__block` and `__position`."""
+    known = [(file, block, offset, file_numbers[file]) for (file, block), offset in offsets.items()]
     columns = f"source_file string, {BLOCK} long, __offset long, __number long"
     joined = rows.join(F.broadcast(local_frame(rows.sparkSession, known, columns)), ["source_file", BLOCK], "left")
     told = joined.withColumn("source_row", F.col(POSITION) + F.col("__offset"))
-    if numbers is not None:
-        told = told.withColumn(SOURCE, numbered(F.col("__number"), F.col("source_row")))
-    return told.drop(BLOCK, POSITION, "__offset", "__number")
+    placed = told.withColumn(SOURCE_PLACE, F.shiftleft("__number", ROW_BITS) + F.col("source_row"))
+    return placed.drop(BLOCK, POSITION, "__offset", "__number")
+
+
+def numbers_of(offsets: Iterable[Mapping[tuple[str, int], int]]) -> dict[str, int]:
+    """A number for each file's name, in the order of names."""
+    return {name: number for number, name in enumerate(sorted({name for one in offsets for name, _ in one}))}
 
 
 def splits_of(rows: DataFrame, *counts: Column) -> DataFrame:
@@ -453,8 +455,9 @@ def splits_of(rows: DataFrame, *counts: Column) -> DataFrame:
 
 def _without_more_header_lines(rows: DataFrame, more: int) -> DataFrame:
     offsets = offsets_of(tuple(row) for row in splits_of(rows).collect())
-    numbered = with_source_row(rows, offsets).where(F.col("source_row") > more)
-    return numbered.withColumns({BLOCK: F.lit(0).cast("long"), POSITION: F.col("source_row")}).drop("source_row")
+    numbered = with_source_row(rows, offsets, numbers_of([offsets])).where(F.col("source_row") > more)
+    placed = numbered.withColumns({BLOCK: F.lit(0).cast("long"), POSITION: F.col("source_row")})
+    return placed.drop("source_row", SOURCE_PLACE)
 
 
 def size_of(extract: Extract) -> int:
@@ -494,6 +497,7 @@ def read_extract(spark: SparkSession, extract: Extract) -> DataFrame:
         for name in wanted
     ]
     ignored = sorted(name for name in read.columns if name.startswith("__unknown"))
+    # NUL stands between them: it is in no cell of a row that can be accepted.
     said = [F.concat(F.lit(f"{name}="), F.nullif(F.trim(F.col(name)), F.lit(""))) for name in ignored]
     beside = F.nullif(F.concat_ws("\0", *said), F.lit("")) if ignored else F.lit(None)
     rows = read.select(

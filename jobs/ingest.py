@@ -24,6 +24,7 @@ from jobs.extracts import (
     LINEAGE,
     Extract,
     key_file_of,
+    numbers_of,
     offsets_of,
     read_extract,
     size_of,
@@ -322,8 +323,7 @@ def ingested_tables(
             counts = pool.map(lambda name: count_rows(raw_rows[name], raws[name], site), raw_rows)
             counted = dict(zip(raw_rows, counts, strict=True))
         ensure_balanced({name: one.ledger for name, one in counted.items()})
-        files = sorted({file for one in counted.values() for file, _ in one.offsets})
-        numbers = {file: number for number, file in enumerate(files)}
+        numbers = numbers_of(one.offsets for one in counted.values())
         rows = {name: with_source_row(frame, counted[name].offsets, numbers) for name, frame in raw_rows.items()}
         accepted = {
             name: frame.where(is_accepted()).drop(
@@ -335,7 +335,7 @@ def ingested_tables(
         strange = conformed.pop("unknown_codes", None)
         claims = conformed.pop("person_claims", None)
         if claims is not None:
-            claims = with_lineage(claims, files)
+            claims = with_lineage(claims, numbers)
             conformed["person"] = build_persons(claims)
         nothing_held = local_frame(spark, [], quarantine.struct())
         yield IngestedTables(

@@ -6,12 +6,12 @@ import json
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
 
@@ -29,7 +29,7 @@ from jobs.identity import key_check, pseudonym_of, read_key
 from jobs.lines import build as lines
 from jobs.local_frame import local_frame
 from jobs.manifest import Manifest, StageRecord, code_version, fingerprint
-from jobs.persons import build_persons
+from jobs.persons import build_persons, rebuild_persons
 from jobs.report.page import render_report
 from jobs.report.printed import counted
 from jobs.report.quality import render_quality
@@ -48,6 +48,7 @@ Tables = dict[str, "DataFrame"]
 Counts = dict[str, "pd.DataFrame"]
 NAMES = 3  # of contacts, by the way they are made: those of two ways cannot be told to be the same
 CLAIMS_A_PARTITION = 200_000
+CLAIMS_LOOKED_UP = 1_000_000  # so many go to every machine, to find the people of whom they speak
 LOOKED_INTO = ("person", "tumour", "cohort")  # by rules of other tables
 OVERWRITTEN = ("person", "life_table")  # made of all deliveries each time, or the same for all
 Before = tuple[str, Counts] | None  # a delivery's date, and its ledger and profile
@@ -140,6 +141,14 @@ class Run:
         self.versions[table], self.rows[table] = commit.version, commit.rows
         self.identities[table] = commit.identity
 
+    def use_of_base(self, table: str) -> Commit:
+        """Let the rest of the run read a table that it adds nothing to as it stood."""
+        if self.base is None:
+            raise ValueError(f"nothing stood before {table}")
+        commit = _of_marker(self, self.base, table)
+        self.use(table, commit)
+        return commit
+
     def conformed(self) -> Tables:
         return {name: self.read(name) for name in CONFORMED if name in self.versions}
 
@@ -183,12 +192,12 @@ def _ingest(run: Run) -> Iterator[Tables]:
     with ThreadPoolExecutor(1) as meanwhile:
         looked_up = meanwhile.submit(_delivery_before, run)
         made = ingest.ingested_tables(run.spark, run.site, run.adapter, run.contents, run.delivery, key, suppressions)
-        with reading(run.contents), made as done, _judged(run, done, looked_up.result()) as tables:
+        with reading(run.contents), made as done, _tables_to_write(run, done, looked_up.result()) as tables:
             yield tables
 
 
 @contextmanager
-def _judged(run: Run, done: ingest.IngestedTables, before: Before) -> Iterator[Tables]:
+def _tables_to_write(run: Run, done: ingest.IngestedTables, before: Before) -> Iterator[Tables]:
     """The tables to write of a delivery that no rule on it as a whole refuses, and then the page that shows it."""
     quarantined = {f"quarantine_{name}": frame for name, frame in sorted(done.quarantined.items())}
     claims = {} if done.claims is None else {"person_claims": done.claims}
@@ -291,9 +300,16 @@ def _partitions(run: Run, rows: int, rows_per_partition: int) -> int:
 
 
 def _persons(run: Run) -> DataFrame:
-    """The people of all deliveries, from what was written of what each says."""
-    partitions = _partitions(run, run.rows["person_claims"], CLAIMS_A_PARTITION)
-    return build_persons(run.read("person_claims"), partitions)
+    """The people of all deliveries, from what was written of what each says; where a new delivery speaks of few, the
+    others as they stood."""
+    claims, rows = run.read("person_claims"), run.rows["person_claims"]
+    people, before = _stood(run, "person"), _stood(run, "person_claims")
+    is_same_code = run.base is not None and run.base.note["code"] == code_version()
+    if not (run.adds_new_delivery and is_same_code and people and before) or rows - before.rows > CLAIMS_LOOKED_UP:
+        return build_persons(claims, _partitions(run, rows, CLAIMS_A_PARTITION))
+    added = claims.where(F.col("delivery") == run.delivery)
+    partitions = _partitions(run, rows - before.rows, CLAIMS_A_PARTITION)
+    return rebuild_persons(run.store.read(CONFORMED_SCHEMA, "person", people.version), claims, added, partitions)
 
 
 @contextmanager
@@ -488,10 +504,11 @@ def _of_marker(run: Run, marker: Commit, table: str) -> Commit:
 
 def _gate(table: str, run: Run) -> list[RuleOutcome]:
     """Judge a table as written; where a critical rule fails the table counts as not done."""
+    others = [] if looks_at_rows_alone(table) else [name for name in LOOKED_INTO if name in run.versions]
     context = {
         "study": run.study,
         "delivery": max(run.delivery, run.latest),
-        "tables": {name: run.read(name) for name in LOOKED_INTO if name in run.versions},
+        "tables": {name: run.read(name) for name in others},
     }
     outcomes = _judged_by_added(table, run, context)
     if outcomes is None:
@@ -547,31 +564,29 @@ def _has_gate(table: str) -> bool:
 
 
 class _Gates:
-    """The gates of a stage's tables, each as soon as the table and those that its rules look into are written."""
+    """The gates of a stage's tables, each as soon as the table and those that its rules may look into are written."""
 
-    def __init__(self, pool: ThreadPoolExecutor, run: Run, to_write: Collection[str]) -> None:
-        self._pool, self._run = pool, run
-        self._looked_into = set(LOOKED_INTO) & set(to_write)
+    def __init__(self, run: Run, to_write: Collection[str]) -> None:
+        self._run = run
+        self._missing = set(LOOKED_INTO) & set(to_write)
         self._waiting: set[str] = set()
-        self._judged: dict[str, Future[list[RuleOutcome]]] = {}
         self._one_at_a_time = threading.Lock()
+        self._judged: dict[str, list[RuleOutcome]] = {}
 
-    def judge_from_now(self, written: str, changed: Iterable[str]) -> None:
-        """A table was written and can be read, and what changed with it."""
+    def judge_what_can_be(self, written: str, changed: Iterable[str]) -> None:
+        """Judge what only waited for a table that is `written` and can be read, and for what changed with it."""
         with self._one_at_a_time:
-            self._looked_into.discard(written)
+            self._missing.discard(written)
             self._waiting.update(filter(_has_gate, changed))
-            for name in [one for one in self._waiting if looks_at_rows_alone(one) or not self._looked_into]:
-                self._waiting.remove(name)
-                self._judged[name] = self._pool.submit(_gate, name, self._run)
+            ready = [name for name in self._waiting if looks_at_rows_alone(name) or not self._missing]
+            self._waiting.difference_update(ready)
+        self._judged.update({name: _gate(name, self._run) for name in ready})
 
-    def outcomes(self, names: Iterable[str]) -> dict[str, list[RuleOutcome]]:
+    def outcomes(self, tables: Iterable[str], pool: ThreadPoolExecutor) -> dict[str, list[RuleOutcome]]:
         """The outcomes of all the tables with a gate, when everything is written."""
-        gated = list(filter(_has_gate, names))
-        for name in gated:
-            if name not in self._judged:
-                self._judged[name] = self._pool.submit(_gate, name, self._run)
-        return {name: self._judged[name].result() for name in gated}
+        gated = list(filter(_has_gate, tables))
+        judged = pool.map(lambda name: self._judged.get(name) or _gate(name, self._run), gated)
+        return dict(zip(gated, judged, strict=True))
 
 
 def _base(stage: Stage, run: Run) -> Commit | None:
@@ -652,30 +667,26 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
             run.use(name, commits[name])
         return commits
 
-    def as_it_stood(table: str) -> Commit:
-        commit = _of_marker(run, cast("Commit", base), table)
-        run.use(table, commit)  # a rule of another table may look into it
-        return commit
-
     # Small tables cost Spark's start of a job rather than its work, so several are written at a time.
     with stage.tables(run) as tables, ThreadPoolExecutor(ingest.TABLES_AT_A_TIME) as pool:
         first = [name for name in tables if name != stage.marker]
         to_write = {*first, *(name for table in first for name in stage.then.get(table, ()))}
-        gates = _Gates(pool, run, to_write)
-        commits = {name: as_it_stood(name) for name in sorted(set(run.tables_before) - to_write)}
+        gates = _Gates(run, to_write)
+        stay = {name: run.use_of_base(name) for name in sorted(set(run.tables_before) - to_write)}
 
         def write_and_judge(table: str, frame: DataFrame) -> dict[str, Commit]:
             commits = write(table, frame, note)
             if table not in commits and table in run.tables_before:
-                commits[table] = as_it_stood(table)
-            gates.judge_from_now(table, commits)
+                commits[table] = run.use_of_base(table)
+            gates.judge_what_can_be(table, commits)
             for name, make in stage.then.get(table, {}).items():
                 commits |= write_and_judge(name, make(run))
             return commits
 
         written = pool.map(lambda name: write_and_judge(name, tables[name]), first)
-        commits |= {name: commit for one in written for name, commit in one.items()}
-        judged = gates.outcomes(commits)
+        commits = {name: commit for one in written for name, commit in one.items()}
+        commits |= {name: commit for name, commit in stay.items() if name not in commits}
+        judged = gates.outcomes(commits, pool)
         run.outcomes[stage.name] = {**run.outcomes.get(stage.name, {}), **judged}
         raise_if_critical(judged, _quality_file(run) if stage.name == "ingest" else "")
         for name, outcomes in judged.items():

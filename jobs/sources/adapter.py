@@ -23,8 +23,9 @@ NO_COUNTRIES = ("adapter", "claims", "icdo", "life_table", "migration", "parse",
 
 # Where a row stands in the raw table, before it has a number.
 PLACE = ("source_file", "__block", "__position")
-# A number for source_file and source_row of an accepted row, which sorts as both do; see claims.with_lineage.
-SOURCE = "source_place"
+# A number for source_file and source_row of an accepted row, which sorts as both do: the row's in the lower
+# bits, so many, the file's above.
+SOURCE_PLACE, ROW_BITS = "source_place", 40
 # 96 bits of hash over every cell of a row, also those that are ignored.
 CONTENT = ("__content_1", "__content_2")
 # Whether a row repeats an earlier one, and whether it is an erased person's.
@@ -98,11 +99,12 @@ class RawTable:
 class Adapter:
     """A country: its raw tables, and how accepted rows of them become conformed tables.
 
-    `conform` gets the accepted, deduplicated rows by raw table (only those that the site delivers) and returns
-    conformed tables by name, each with exactly the columns of its contract, in any order; `person_claims` in the place
-    of `person`, and `unknown_codes` (raw_table, column, code, n) for codes that only several tables together tell to be
-    unknown. `relate` gets all annotated rows and returns those raw tables whose rows another table's tell something
-    about: reasons (sorted), the person_id of rows that have none of their own, `__suppressed` of erased people's rows.
+    `conform` gets the accepted, deduplicated rows by raw table (only those that the site delivers), with SOURCE_PLACE,
+    and returns conformed tables by name, each with exactly the columns of its contract, in any order; in the place of
+    `person`, `person_claims` as claims.claims_of makes it, and `unknown_codes` (raw_table, column, code, n) for codes
+    that only several tables together tell to be unknown. `relate` gets all annotated rows and returns those raw tables
+    whose rows another table's tell something about: reasons (sorted), the person_id of rows that have none of their
+    own, `__suppressed` of erased people's rows.
     `contacts_keep_day`: whether a contact has the same first day in every delivery, for its name is made of a row that
     says it. `numbers_people`: whether people are numbered by the source's definition, so that a number and its text are
     the same identifier.

@@ -22,7 +22,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.errors import ConfigurationError
-from jobs.sources.adapter import SOURCE, SUPPRESSED, Adapter, Annotate, RawTable
+from jobs.sources.adapter import SOURCE_PLACE, SUPPRESSED, Adapter, Annotate, RawTable
 from jobs.sources.claims import claims_of, seen_in_hospital
 from jobs.sources.icdo import icd10_of
 from jobs.sources.life_table import RAW_TABLES as LIFE_TABLES
@@ -363,7 +363,7 @@ def _claims(accepted: Mapping[str, DataFrame]) -> DataFrame:
     if "deaths" in accepted:
         claims.append(accepted["deaths"].withColumns({"priority": F.lit(0), "death_date_precision": exact}))
     contacts = [accepted[name] for name in CONTACTS if name in accepted]
-    columns = ("person_id", "start_date", SOURCE, "delivery")
+    columns = ("person_id", "start_date", SOURCE_PLACE, "delivery")
     if contacts:
         seen = reduce(DataFrame.unionByName, [frame.select(*columns) for frame in contacts])
         claims.append(seen_in_hospital(seen, priority=2))

@@ -9,6 +9,7 @@ import random
 import re
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from jobs.config import Site
 from jobs.deliveries import SETTLED, SUPERSEDED, day_of, settle
 from jobs.gate import RuleOutcome, check_added, check_table, looks_at_rows_alone
 from jobs.identity import pseudonym_of
-from jobs.persons import build_persons
+from jobs.persons import build_persons, rebuild_persons
 from jobs.sources.adapter import Adapter, load_adapter
 from jobs.store import CONFORMED_SCHEMA, Store
 from schemas import TABLES, Table
@@ -652,6 +653,54 @@ def test_a_death_known_to_the_month_waits_for_its_own_delivery(spark: SparkSessi
         claims = [claim(1, "2021-06-30", **born), claim(0, "2022-12-10", **death)]
         (person,) = build_persons(spark.createDataFrame(claims, TABLES["person_claims"].struct())).collect()
         assert (person.death_date.isoformat(), person.delivery) == (expected, "2021-06-30")
+
+
+def test_a_gate_waits_for_what_its_rules_look_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no longer; a table to which nothing was added is there all the same."""
+    judged: list[str] = []
+    monkeypatch.setattr(jobs.pipeline, "_gate", lambda name, _: judged.append(name) or [])
+    gates = jobs.pipeline._Gates(None, {"person", "tumour", "recurrence", "dispensing", "quarantine_person"})
+    for written, changed, expected in (
+        ("dispensing", ["dispensing", "superseded_dispensing"], {"dispensing"}),
+        ("recurrence", ["recurrence"], set()),
+        ("person", ["person"], {"person"}),
+        ("quarantine_person", ["quarantine_person"], set()),
+        ("tumour", [], {"recurrence"}),
+    ):
+        judged.clear()
+        gates.judge_what_can_be(written, changed)
+        assert set(judged) == expected, written
+    judged.clear()
+    with ThreadPoolExecutor(1) as pool:
+        gates.outcomes(["tumour", "ledger"], pool)
+    assert judged == ["tumour"]
+
+
+def test_people_of_whom_a_delivery_speaks_are_made_anew(spark: SparkSession) -> None:
+    """And the others stay: the table is the one that all claims make, whichever delivery is the last to be ingested."""
+    drawn, table = random.Random(7), TABLES["person_claims"]
+    dates = [None, *(datetime.date(2020, month, 1) for month in range(1, 13))]
+    claims = []
+    for number in range(600):
+        birth, death = drawn.choice([None, datetime.date(1950, 1, number % 28 + 1)]), drawn.choice(dates)
+        values = {
+            "person_id": f"{drawn.randrange(150):032x}", "priority": drawn.randrange(3),
+            "sex": drawn.choice(["female", "male", None]), "birth_date": birth,
+            "birth_date_precision": "day" if birth else None, "death_date": death,
+            "death_date_precision": drawn.choice(["day", "month", "year"]) if death else None,
+            "emigration_date": drawn.choice(dates), "region": drawn.choice("ab"), "last_contact": drawn.choice(dates),
+            "source_file": drawn.choice("fg"), "source_row": number, "delivery": drawn.choice(DAYS),
+        }  # fmt: skip
+        claims.append(tuple(values[name] for name in table.column_names))
+    every = spark.createDataFrame(claims, table.struct()).persist()
+    expected = build_persons(every).collect()
+    assert len(expected) > 100
+    for day in DAYS:
+        added = every.where(F.col("delivery") == day)
+        before = build_persons(every.where(F.col("delivery") != day)).persist()
+        assert sorted(rebuild_persons(before, every, added).collect(), key=repr) == sorted(expected, key=repr)
+        assert sorted(before.collect(), key=repr) != sorted(expected, key=repr)
+    every.unpersist()
 
 
 def test_every_delivery_needs_files_of_its_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

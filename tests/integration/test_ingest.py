@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import datetime
 import gzip
 import hashlib
 import hmac
@@ -23,11 +24,12 @@ from jobs.config import InputFile, RawInput, Site
 from jobs.contents import with_contents
 from jobs.delivery_profile import profiled
 from jobs.errors import ConfigurationError, InputError, QualityError
-from jobs.extracts import find_extracts, read_extract
+from jobs.extracts import find_extracts, numbers_of, read_extract, with_source_row
 from jobs.flags import BITS, flags, is_flagged
 from jobs.identity import MINIMUM_KEY_BYTES, pseudonym_of, pseudonymise, read_key, with_hashes, with_key
 from jobs.ingest import annotate_rows, ingested_tables
 from jobs.sources.adapter import CONTENT, PLACE, Adapter, RawTable, load_adapter
+from jobs.sources.claims import claims_of, seen_in_hospital, with_lineage
 from jobs.sources.parse import (
     bare_code,
     compact_date,
@@ -38,6 +40,7 @@ from jobs.sources.parse import (
     row_pseudonym,
     with_compact_dates,
 )
+from schemas import TABLES
 
 KEY = b"k" * MINIMUM_KEY_BYTES
 
@@ -500,6 +503,28 @@ def test_a_csv_that_claims_to_be_parquet(tmp_path: Path) -> None:
     (tmp_path / "people.parquet").write_bytes(b"id,born,sex\n1,1950-01-02,1\n")
     with pytest.raises(InputError, match="is not Parquet"):
         find_extracts(_fail, _site(tmp_path, format="parquet"), ADAPTER)
+
+
+def test_a_claim_of_the_hospital_tells_the_first_row_of_a_person(spark: SparkSession) -> None:
+    """By the names of files first, whatever the numbers of rows; a claim that tells its row itself keeps it."""
+    day = datetime.date(2020, 5, 1)
+    rows = [("p", "b.csv", 1, 1), ("p", "a.csv", 9, 3), ("p", "a.csv", 12, 2), ("q", "b.csv", 2, 4)]
+    contacts = spark.createDataFrame(
+        [(person, file, 0, row, day.replace(month=month), "2021-01-01") for person, file, row, month in rows],
+        f"person_id string, {PLACE[0]} string, {PLACE[1]} long, {PLACE[2]} long, start_date date, delivery string",
+    )
+    offsets = {("a.csv", 0): 0, ("b.csv", 0): 0}
+    numbers = numbers_of([offsets])
+    seen = seen_in_hospital(with_source_row(contacts, offsets, numbers), priority=2)
+    died = spark.createDataFrame([("p", "deaths.csv", 5)], "person_id string, source_file string, source_row long")
+    told = with_lineage(claims_of(died.withColumn("priority", F.lit(0)), seen), numbers)
+    found = {(row.person_id, row.priority, row.source_file, row.source_row, row.last_contact) for row in told.collect()}
+    assert found == {
+        ("p", 2, "a.csv", 9, day.replace(month=3)),
+        ("q", 2, "b.csv", 2, day.replace(month=4)),
+        ("p", 0, "deaths.csv", 5, None),
+    }
+    assert set(told.columns) == set(TABLES["person_claims"].column_names)
 
 
 def test_a_file_is_known_by_its_content(spark: SparkSession, tmp_path: Path) -> None:
