@@ -50,7 +50,7 @@ NAMES = 3  # of contacts, by the way they are made: those of two ways cannot be 
 CLAIMS_A_PARTITION = 200_000
 CLAIMS_LOOKED_UP = 1_000_000  # so many go to every machine, to find the people of whom they speak
 LOOKED_INTO = ("person", "tumour", "cohort")  # by rules of other tables
-OVERWRITTEN = ("person", "life_table")  # made of all deliveries each time, or the same for all
+OVERWRITTEN = ("person", "life_table")  # of all deliveries together, or the same for all
 Before = tuple[str, Counts] | None  # a delivery's date, and its ledger and profile
 
 
@@ -305,11 +305,14 @@ def _persons(run: Run) -> DataFrame:
     claims, rows = run.read("person_claims"), run.rows["person_claims"]
     people, before = _stood(run, "person"), _stood(run, "person_claims")
     is_same_code = run.base is not None and run.base.note["code"] == code_version()
-    if not (run.adds_new_delivery and is_same_code and people and before) or rows - before.rows > CLAIMS_LOOKED_UP:
-        return build_persons(claims, _partitions(run, rows, CLAIMS_A_PARTITION))
-    added = claims.where(F.col("delivery") == run.delivery)
-    partitions = _partitions(run, rows - before.rows, CLAIMS_A_PARTITION)
-    return rebuild_persons(run.store.read(CONFORMED_SCHEMA, "person", people.version), claims, added, partitions)
+    if run.base is not None and run.adds_new_delivery and is_same_code and people is not None and before is not None:
+        added = rows - before.rows
+        if added <= min(CLAIMS_LOOKED_UP, people.rows):
+            # Each of those people may be spoken of in every delivery.
+            partitions = _partitions(run, added * (1 + len(run.base.note["deliveries"])), CLAIMS_A_PARTITION)
+            stood = run.store.read(CONFORMED_SCHEMA, "person", people.version)
+            return rebuild_persons(stood, claims, claims.where(F.col("delivery") == run.delivery), partitions)
+    return build_persons(claims, _partitions(run, rows, CLAIMS_A_PARTITION))
 
 
 @contextmanager
@@ -585,8 +588,9 @@ class _Gates:
     def outcomes(self, tables: Iterable[str], pool: ThreadPoolExecutor) -> dict[str, list[RuleOutcome]]:
         """The outcomes of all the tables with a gate, when everything is written."""
         gated = list(filter(_has_gate, tables))
-        judged = pool.map(lambda name: self._judged.get(name) or _gate(name, self._run), gated)
-        return dict(zip(gated, judged, strict=True))
+        more = [name for name in gated if name not in self._judged]
+        self._judged.update(zip(more, pool.map(lambda name: _gate(name, self._run), more), strict=True))
+        return {name: self._judged[name] for name in gated}
 
 
 def _base(stage: Stage, run: Run) -> Commit | None:

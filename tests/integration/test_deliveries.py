@@ -197,13 +197,37 @@ def test_tables_are_what_all_deliveries_say(in_order: Warehouse) -> None:
     assert _comparable(in_order.tables()) == _comparable(expected)
 
 
+@pytest.fixture
+def rebuilt(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """In how many partitions people of whom a delivery speaks were made anew, each time."""
+    partitions: list[int] = []
+
+    def counted(people: DataFrame, claims: DataFrame, added: DataFrame, number: int) -> DataFrame:
+        partitions.append(number)
+        return rebuild_persons(people, claims, added, number)
+
+    monkeypatch.setattr(jobs.pipeline, "rebuild_persons", counted)
+    return partitions
+
+
+def _ensure_people_as_claimed(warehouse: Warehouse) -> None:
+    """Every column of the people is what all claims say, however the people were made."""
+    claims, people = (
+        warehouse.store.read(CONFORMED_SCHEMA, name, warehouse.store.existing(CONFORMED_SCHEMA, name).version)
+        for name in ("person_claims", "person")
+    )
+    assert sorted(people.collect(), key=repr) == sorted(build_persons(claims).collect(), key=repr)
+
+
 def test_the_order_of_ingestion_does_not_matter(
-    spark: SparkSession, folder: Path, in_order: Warehouse, capsys: pytest.CaptureFixture[str]
+    spark: SparkSession, folder: Path, in_order: Warehouse, capsys: pytest.CaptureFixture[str], rebuilt: list[int]
 ) -> None:
     other = Warehouse(spark, folder, "other_order")
     for day in (DAYS[2], DAYS[0], DAYS[1]):
         capsys.readouterr()
         assert other.call("ingest", day) == 0
+    assert len(rebuilt) == 2, "the first delivery makes all people"
+    _ensure_people_as_claimed(other)
     (told,) = re.findall("[0-9,]+ rows", capsys.readouterr().out)
     for day in DAYS[1:]:
         assert other.call("ingest", day) == 0
@@ -292,10 +316,14 @@ def test_fewer_files_hold_the_same_rows(in_order: Warehouse, capsys: pytest.Capt
     assert in_order.versions() == after
 
 
-def test_a_corrected_delivery_replaces_its_rows(spark: SparkSession, folder: Path, in_order: Warehouse) -> None:
+def test_a_corrected_delivery_replaces_its_rows(
+    spark: SparkSession, folder: Path, in_order: Warehouse, rebuilt: list[int]
+) -> None:
     corrected = _drawn(17)
     _write(folder, DAYS[1], corrected)
     assert in_order.call("ingest", DAYS[1]) == 0
+    assert rebuilt == [], "of whom it spoke before is not told by what it says now"
+    _ensure_people_as_claimed(in_order)
     deliveries = {DAYS[0]: _drawn(0), DAYS[1]: corrected, DAYS[2]: _drawn(2)}
     assert _comparable(in_order.tables()) == _comparable(_expected(deliveries))
     ledger = in_order.store.newest(CONFORMED_SCHEMA, "ledger")
@@ -672,8 +700,8 @@ def test_a_gate_waits_for_what_its_rules_look_into(monkeypatch: pytest.MonkeyPat
         assert set(judged) == expected, written
     judged.clear()
     with ThreadPoolExecutor(1) as pool:
-        gates.outcomes(["tumour", "ledger"], pool)
-    assert judged == ["tumour"]
+        gates.outcomes(["person", "tumour", "recurrence", "dispensing", "ledger"], pool)
+    assert judged == ["tumour"], "what was judged is not judged again"
 
 
 def test_people_of_whom_a_delivery_speaks_are_made_anew(spark: SparkSession) -> None:
