@@ -100,11 +100,11 @@ class Adapter:
     """A country: its raw tables, and how accepted rows of them become conformed tables.
 
     `conform` gets the accepted, deduplicated rows by raw table (only those that the site delivers), with SOURCE_PLACE,
-    and returns conformed tables by name, each with exactly the columns of its contract, in any order; in the place of
-    `person`, `person_claims` as claims.claims_of makes it, and `unknown_codes` (raw_table, column, code, n) for codes
-    that only several tables together tell to be unknown. `relate` gets all annotated rows and returns those raw tables
-    whose rows another table's tell something about: reasons (sorted), the person_id of rows that have none of their
-    own, `__suppressed` of erased people's rows.
+    and returns conformed tables by name, each with exactly the columns of its contract, in any order; `person_claims`,
+    also with SOURCE_PLACE (claims.with_lineage), in the place of `person`, and `unknown_codes` (raw_table, column,
+    code, n) for codes that only several tables together tell to be unknown. `relate` gets all annotated rows and
+    returns those raw tables whose rows another table's tell something about: reasons (sorted), the person_id of rows
+    that have none of their own, `__suppressed` of erased people's rows.
     `contacts_keep_day`: whether a contact has the same first day in every delivery, for its name is made of a row that
     says it. `numbers_people`: whether people are numbered by the source's definition, so that a number and its text are
     the same identifier.

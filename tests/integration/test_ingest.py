@@ -525,6 +525,7 @@ def test_a_claim_of_the_hospital_tells_the_first_row_of_a_person(spark: SparkSes
         ("p", 0, "deaths.csv", 5, None),
     }
     assert set(told.columns) == set(TABLES["person_claims"].column_names)
+    assert with_lineage(told, numbers) is told, "claims of an adapter without a hospital file"
 
 
 def test_a_file_is_known_by_its_content(spark: SparkSession, tmp_path: Path) -> None:
