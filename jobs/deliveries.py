@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
 
 from jobs.sources.parse import first_day
-from jobs.store import CONFORMED_SCHEMA, Commit, Store
+from jobs.store import CONFORMED_SCHEMA, EVENTS, Commit, Store
 from schemas import CONFORMED, Table
 from schemas.contract import LINEAGE
 
@@ -107,17 +108,19 @@ def settle(
         if is_new and not rows:
             return Settled({}, False)
         near = earlier if day is None else within(earlier, day, dates)
-        if is_new and earlier.inputFiles() and not near.inputFiles():  # there are files, none with a row of these days
+        if is_new and not near.inputFiles() and earlier.inputFiles():  # there are files, none with a row of these days
             return Settled({name: store.append(CONFORMED_SCHEMA, name, new, note)}, False)
         marks = ["__statement", "__statement_2"]
-        touched = new.select(*_statement(table)).union(own.select(*_statement(table))).distinct()
-        # First by what statements are made of: most deliveries repeat nothing, and other columns are left unread.
-        if is_new and near.select(*_statement(table)).join(touched, marks, "left_semi").isEmpty():
-            return Settled({name: store.append(CONFORMED_SCHEMA, name, new, note)}, False)
+        touched = new.select(*_statement(table))
+        touched = touched if is_new else touched.union(own.select(*_statement(table)))
         affected = (
             near.select("*", *_statement(table)).join(touched, marks, "left_semi").persist(StorageLevel.MEMORY_AND_DISK)
         )
         held.append(affected)
+        # Most deliveries repeat nothing of a large table: first what statements are made of, other columns left unread.
+        looked_up = near.select(*_statement(table)).join(touched, marks, "left_semi") if name in EVENTS else affected
+        if is_new and looked_up.isEmpty():
+            return Settled({name: store.append(CONFORMED_SCHEMA, name, new, note)}, False)
         said = affected.where(~is_own).unionByName(
             new.select("*", F.lit(None).cast("boolean").alias(HERE), *_statement(table))
         )
@@ -132,23 +135,31 @@ def settle(
         held.append(settled)
         holds, here = F.col("__holds"), F.col(HERE)
         stands, lies = F.coalesce(here, F.lit(False)), F.coalesce(~here, F.lit(False))
-        before = affected.where(is_own)
-        identity = (*LINEAGE_NAMES, *(column for column in table.key if column not in LINEAGE_NAMES))
-        superseded = settled.where(~holds & ~lies).select(columns)
-        commits = {}
-        gone = before.where(here).select(columns).unionByName(settled.where(stands & ~holds).select(columns))
-        store.remove(CONFORMED_SCHEMA, name, gone, identity)
-        back = before.where(~here).select(columns).unionByName(settled.where(lies & holds).select(columns))
+        gone, back = (settled.where(moved).select(columns) for moved in (stands & ~holds, lies & holds))
+        if not is_new:
+            before = affected.where(is_own)
+            gone = gone.unionByName(before.where(here).select(columns))
+            back = back.unionByName(before.where(~here).select(columns))
         # Rows were brought together by what they say; files hold them by person.
         added = settled.where(holds & ~stands).select(columns).sortWithinPartitions("person_id")
-        commits[name] = store.append(CONFORMED_SCHEMA, name, added, note)
-        lies_there = SUPERSEDED + name
-        if lies_there in versions:
-            store.remove(CONFORMED_SCHEMA, lies_there, back, identity)
-            commits[lies_there] = store.append(CONFORMED_SCHEMA, lies_there, superseded, note)
-        elif not superseded.isEmpty():
-            commits[lies_there] = store.overwrite(CONFORMED_SCHEMA, lies_there, superseded, note)
-        return Settled(commits, True)
+        superseded = settled.where(~holds & ~lies).select(columns)
+        identity = (*LINEAGE_NAMES, *(column for column in table.key if column not in LINEAGE_NAMES))
+
+        def move(at: str, out: DataFrame, into: DataFrame) -> Commit:
+            store.remove(CONFORMED_SCHEMA, at, out, identity)
+            return store.append(CONFORMED_SCHEMA, at, into, note)
+
+        def move_superseded() -> dict[str, Commit]:
+            at = SUPERSEDED + name
+            if at in versions:
+                return {at: move(at, back, superseded)}
+            is_needed = not superseded.isEmpty()
+            return {at: store.overwrite(CONFORMED_SCHEMA, at, superseded, note)} if is_needed else {}
+
+        with ThreadPoolExecutor(1) as beside:
+            moved = beside.submit(move_superseded)
+            commits = {name: move(name, gone, added)}
+        return Settled({**commits, **moved.result()}, True)
     finally:
         for frame in held:
             frame.unpersist()

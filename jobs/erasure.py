@@ -6,6 +6,7 @@ nothing in the warehouse names an erased person, and still the same person is kn
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import shutil
@@ -19,22 +20,35 @@ from pyspark.sql import functions as F
 
 from jobs.errors import ConfigurationError, TreatmentLinesError
 from jobs.manifest import fingerprint
+from jobs.report.printed import counted
 from jobs.store import CONFORMED_SCHEMA, Commit, Store, contract_of, last_finished
 
 SUPPRESSIONS = "suppressions"
 MARKER = "ledger"
 PURPOSE = "treatment-lines suppression"
 BESIDE, BEFORE = ".erasing_", ".before_erasing_"
+UNFINISHED = "unfinished"  # in the list's note: who of it may still stand in tables
 
 
 def _suppression(person: Column) -> Column:
     return F.substring(F.sha2(F.concat_ws("\u001f", F.lit(PURPOSE), person), 256), 1, 32)
 
 
+def suppression_of(pseudonym: str) -> str:
+    """The same of one person."""
+    return hashlib.sha256(f"{PURPOSE}\u001f{pseudonym}".encode()).hexdigest()[:32]
+
+
 def read_suppressions(store: Store) -> DataFrame | None:
     """The list of suppressions; None where nobody was ever erased."""
     newest = store.newest(CONFORMED_SCHEMA, SUPPRESSIONS)
     return None if newest is None else store.read(CONFORMED_SCHEMA, SUPPRESSIONS, newest.version)
+
+
+def unfinished_suppressions(store: Store) -> set[str]:
+    """Who of the list may still stand in tables, for the erasure did not come to its end."""
+    newest = store.newest(CONFORMED_SCHEMA, SUPPRESSIONS)
+    return set() if newest is None else set(newest.note.get(UNFINISHED, ()))
 
 
 def mark_suppressed(rows: DataFrame, suppressions: DataFrame | None, mark: str) -> DataFrame:
@@ -51,12 +65,13 @@ def mark_suppressed(rows: DataFrame, suppressions: DataFrame | None, mark: str) 
 @dataclass(frozen=True)
 class Erasure:
     """What an erasure did: people on the list, those of them that stood in a table, tables made anew, files read as
-    proof."""
+    proof; `owed`: people of earlier ones that did not come to their end and are not of this one."""
 
     people: int
     found: int
     tables: tuple[str, ...]
     files: int
+    owed: int
 
 
 def erase(
@@ -70,7 +85,8 @@ def erase(
         )
     warehouse = Path(store.warehouse)
     people = store.spark.createDataFrame([(one,) for one in sorted(set(pseudonyms))], "person_id string")
-    _suppress(store, people, note)
+    hashes, owed = {suppression_of(one) for one in pseudonyms}, unfinished_suppressions(store)
+    _suppress(store, hashes, {**note, UNFINISHED: sorted(owed | hashes)})
     marker = last_finished(store.commits(CONFORMED_SCHEMA, MARKER))
     identities = {} if marker is None else marker.note.get("identities", {})
     touched, renewed, found = [], [], set[str]()
@@ -88,8 +104,13 @@ def erase(
     files = sum(1 for _ in _files(warehouse))
     left = _finds(warehouse, pseudonyms)
     if left:
-        raise TreatmentLinesError(f"erase: {left} files still hold an erased person; report this line")
-    return Erasure(len(set(pseudonyms)), len(found), tuple(touched), files)
+        raise TreatmentLinesError(
+            f"erase: an erased person is still in {counted(left, 'file', 'files')} of the warehouse; take out what the "
+            "program did not write and erase again; if that does not help, report this line"
+        )
+    ensure_held()
+    _suppress(store, (), {**note, UNFINISHED: sorted(owed - hashes)})
+    return Erasure(len(set(pseudonyms)), len(found), tuple(touched), files, len(owed - hashes))
 
 
 def _columns(name: str) -> list[str]:
@@ -99,8 +120,9 @@ def _columns(name: str) -> list[str]:
         return []
 
 
-def _suppress(store: Store, people: DataFrame, note: Mapping[str, str]) -> None:
-    fresh = people.select(_suppression(F.col("person_id")).alias("suppression"))
+def _suppress(store: Store, suppressions: Collection[str], note: Mapping[str, Any]) -> None:
+    """Put these on the list, and the note with it."""
+    fresh = store.spark.createDataFrame([(one,) for one in sorted(suppressions)], "suppression string")
     listed = read_suppressions(store)
     everyone = (fresh if listed is None else listed.unionByName(fresh)).distinct().localCheckpoint()
     of_list = {"fingerprint": secrets.token_hex(16), **note}

@@ -43,7 +43,6 @@ from jobs.identity import (
     without_key,
 )
 from jobs.local_frame import local_frame
-from jobs.persons import build_persons
 from jobs.sources.adapter import CONTENT, DUPLICATE, PLACE, SUPPRESSED, Adapter, RawTable
 from jobs.sources.claims import with_lineage
 from jobs.sources.parse import MALFORMED, counted_codes, is_malformed
@@ -154,6 +153,8 @@ def annotate_rows(
     # After the exchange the engine knows it to be the same in every row, and reads it as a date once.
     told = told.drop(*raw.discarded).withColumn("delivery", F.lit(delivery))
     annotated = raw.annotate(told, site).drop("delivery")
+    steps = [column for column in annotated.columns if column.startswith("__") and column not in told.columns]
+    annotated = annotated.drop(*steps)
     judged = _with_reasons(annotated, raw)
     judged = judged.withColumns(flags(condition for _, _, condition in profiled(raw, site)))
     if raw.unique:
@@ -167,8 +168,9 @@ def annotate_rows(
 
 @dataclass(frozen=True)
 class IngestedTables:
-    """What one delivery gives: what it says of people, conformed tables, quarantine by raw table, the ledger and the
-    unknown codes, and how often each known code stands where."""
+    """What one delivery gives: what it says of people, of which `person` is made with what others say; the other
+    conformed tables; quarantine by raw table, the ledger and the unknown codes, and how often each known code stands
+    where."""
 
     claims: DataFrame | None
     profile: DataFrame
@@ -336,7 +338,6 @@ def ingested_tables(
         claims = conformed.pop("person_claims", None)
         if claims is not None:
             claims = with_lineage(claims, numbers)
-            conformed["person"] = build_persons(claims)
         nothing_held = local_frame(spark, [], quarantine.struct())
         yield IngestedTables(
             claims=claims,

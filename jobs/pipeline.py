@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, reduce
@@ -21,7 +21,15 @@ from jobs.config import Drugs, Site, Study, load_drugs
 from jobs.contents import with_contents
 from jobs.deliveries import SETTLED, SUPERSEDED, day_of, settle
 from jobs.delivery_rules import Judgement, held_back, judge_delivery, mostly_held_back, raise_if_refused
-from jobs.erasure import MARKER, SUPPRESSIONS, Erasure, erase, read_suppressions, recover
+from jobs.erasure import (
+    MARKER,
+    SUPPRESSIONS,
+    Erasure,
+    erase,
+    read_suppressions,
+    recover,
+    unfinished_suppressions,
+)
 from jobs.errors import ConfigurationError, InputError
 from jobs.extracts import Extract, find_extracts, identifier_kind, reading
 from jobs.gate import RuleOutcome, check_added, check_table, judge, looks_at_rows_alone, raise_if_critical
@@ -33,7 +41,7 @@ from jobs.persons import build_persons, rebuild_persons
 from jobs.report.page import render_report
 from jobs.report.printed import counted
 from jobs.report.quality import render_quality
-from jobs.results import MANIFEST, STAMP, STAMP_TEXT, read_manifest, still_there, write_files
+from jobs.results import MANIFEST, STAMP, STAMP_TEXT, ensure_writable, read_manifest, still_there, write_files
 from jobs.sources.adapter import Adapter, load_adapter
 from jobs.store import CONFORMED_SCHEMA, Commit, Lock, Store, last_finished
 from jobs.survival.tables import csv_bytes, result_tables
@@ -119,9 +127,19 @@ class Run:
         return {} if self.base is None else self.base.note["tables"]
 
     @property
+    def deliveries_before(self) -> Mapping[str, str]:
+        """Delivery -> fingerprint of its ingest, of those in the tables that the run adds to."""
+        return {} if self.base is None else self.base.note["deliveries"]
+
+    @property
     def adds_new_delivery(self) -> bool:
         """Whether the run adds to tables that hold nothing of its delivery yet."""
-        return self.base is not None and self.delivery not in self.base.note["deliveries"]
+        return self.base is not None and self.delivery not in self.deliveries_before
+
+    @property
+    def is_program_of_base(self) -> bool:
+        """Whether this very program made the tables that the run adds to."""
+        return self.base is not None and self.base.note["code"] == code_version()
 
     def schema(self, table: str) -> str:
         """The schema (folder of the warehouse) that owns a table."""
@@ -201,10 +219,8 @@ def _tables_to_write(run: Run, done: ingest.IngestedTables, before: Before) -> I
     """The tables to write of a delivery that no rule on it as a whole refuses, and then the page that shows it."""
     quarantined = {f"quarantine_{name}": frame for name, frame in sorted(done.quarantined.items())}
     claims = {} if done.claims is None else {"person_claims": done.claims}
-    stays = {"person"} if claims else set()
-    if _has_later_life_table(run):
-        stays.add("life_table")
-    conformed = {name: frame for name, frame in done.conformed.items() if name not in stays}
+    stays = _has_later_life_table(run)
+    conformed = {name: frame for name, frame in done.conformed.items() if name != "life_table" or not stays}
     counts = {"unknown_codes": done.unknown_codes, "profile": done.profile, "ledger": done.ledger}
     now = {name: counts[name].toPandas() for name in ("ledger", "profile")}
     judged = _judge(run, now, quarantined, before)
@@ -277,13 +293,15 @@ def _quality_file(run: Run) -> str:
 
 
 def _delivery_before(run: Run) -> Before:
-    """The date of the delivery before the run's, and its ledger and profile."""
-    for commit in run.store.commits(CONFORMED_SCHEMA, "ledger"):
+    """The date of the delivery before the run's, and its ledger and profile; None where they are no longer kept."""
+    commits = run.store.commits(CONFORMED_SCHEMA, "ledger")
+    for commit in commits:
         earlier = [day for day in commit.note.get("deliveries", {}) if day < run.delivery]
         if not earlier or "profile" not in commit.note["tables"]:
             continue
         versions = {"ledger": commit.version, "profile": _of_marker(run, commit, "profile").version}
-        if not all(run.store.is_whole(CONFORMED_SCHEMA, *one) for one in versions.items()):
+        is_kept = commit is commits[0] or all(run.store.is_whole(CONFORMED_SCHEMA, *one) for one in versions.items())
+        if not is_kept:
             return None
         is_before = F.col("delivery") == max(earlier)
         return max(earlier), {
@@ -304,15 +322,14 @@ def _persons(run: Run) -> DataFrame:
     others as they stood."""
     claims, rows = run.read("person_claims"), run.rows["person_claims"]
     people, before = _stood(run, "person"), _stood(run, "person_claims")
-    is_same_code = run.base is not None and run.base.note["code"] == code_version()
-    if run.base is not None and run.adds_new_delivery and is_same_code and people is not None and before is not None:
-        added = rows - before.rows
-        if added <= min(CLAIMS_LOOKED_UP, people.rows):
-            # Each of those people may be spoken of in every delivery.
-            partitions = _partitions(run, added * (1 + len(run.base.note["deliveries"])), CLAIMS_A_PARTITION)
-            stood = run.store.read(CONFORMED_SCHEMA, "person", people.version)
-            return rebuild_persons(stood, claims, claims.where(F.col("delivery") == run.delivery), partitions)
-    return build_persons(claims, _partitions(run, rows, CLAIMS_A_PARTITION))
+    added = rows if before is None else rows - before.rows
+    only_adds = run.adds_new_delivery and run.is_program_of_base and before is not None
+    if people is None or not only_adds or added > min(CLAIMS_LOOKED_UP, people.rows):
+        return build_persons(claims, _partitions(run, rows, CLAIMS_A_PARTITION))
+    # Each of the people may be spoken of in every delivery.
+    partitions = _partitions(run, added * (1 + len(run.deliveries_before)), CLAIMS_A_PARTITION)
+    stood = run.store.read(CONFORMED_SCHEMA, "person", people.version)
+    return rebuild_persons(stood, claims, claims.where(F.col("delivery") == run.delivery), partitions)
 
 
 @contextmanager
@@ -535,7 +552,7 @@ def _judged_by_added(table: str, run: Run, context: Mapping[str, Any]) -> list[R
     if run.base is None or table not in SETTLED or not looks_at_rows_alone(table):
         return None
     stood, counts = _stood(run, table), run.base.note.get("counts", {}).get(table)
-    if stood is None or counts is None or run.base.note["code"] != code_version():
+    if stood is None or counts is None or not run.is_program_of_base:
         return None
     if stood.version == run.versions[table]:
         return judge(table, counts)
@@ -567,30 +584,40 @@ def _has_gate(table: str) -> bool:
 
 
 class _Gates:
-    """The gates of a stage's tables, each as soon as the table and those that its rules may look into are written."""
+    """The gates of a stage's tables, several at a time, each as soon as the table and those that its rules may look
+    into are written; when the block ends, those that have not begun never do."""
 
     def __init__(self, run: Run, to_write: Collection[str]) -> None:
         self._run = run
         self._missing = set(LOOKED_INTO) & set(to_write)
         self._waiting: set[str] = set()
         self._one_at_a_time = threading.Lock()
-        self._judged: dict[str, list[RuleOutcome]] = {}
+        self._pool = ThreadPoolExecutor(ingest.TABLES_AT_A_TIME)
+        self._judged: dict[str, Future[list[RuleOutcome]]] = {}
+
+    def __enter__(self) -> _Gates:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
 
     def judge_what_can_be(self, written: str, changed: Iterable[str]) -> None:
-        """Judge what only waited for a table that is `written` and can be read, and for what changed with it."""
+        """Begin to judge what only waited for a table that is `written` and can be read, and what changed with it."""
         with self._one_at_a_time:
             self._missing.discard(written)
             self._waiting.update(filter(_has_gate, changed))
             ready = [name for name in self._waiting if looks_at_rows_alone(name) or not self._missing]
             self._waiting.difference_update(ready)
-        self._judged.update({name: _gate(name, self._run) for name in ready})
+            self._judge(ready)
 
-    def outcomes(self, tables: Iterable[str], pool: ThreadPoolExecutor) -> dict[str, list[RuleOutcome]]:
+    def _judge(self, tables: Iterable[str]) -> None:
+        self._judged.update({name: self._pool.submit(_gate, name, self._run) for name in tables})
+
+    def outcomes(self, tables: Iterable[str]) -> dict[str, list[RuleOutcome]]:
         """The outcomes of all the tables with a gate, when everything is written."""
         gated = list(filter(_has_gate, tables))
-        more = [name for name in gated if name not in self._judged]
-        self._judged.update(zip(more, pool.map(lambda name: _gate(name, self._run), more), strict=True))
-        return {name: self._judged[name] for name in gated}
+        self._judge(name for name in gated if name not in self._judged)
+        return {name: self._judged[name].result() for name in gated}
 
 
 def _base(stage: Stage, run: Run) -> Commit | None:
@@ -671,26 +698,26 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
             run.use(name, commits[name])
         return commits
 
-    # Small tables cost Spark's start of a job rather than its work, so several are written at a time.
-    with stage.tables(run) as tables, ThreadPoolExecutor(ingest.TABLES_AT_A_TIME) as pool:
+    with stage.tables(run) as tables:
         first = [name for name in tables if name != stage.marker]
         to_write = {*first, *(name for table in first for name in stage.then.get(table, ()))}
-        gates = _Gates(run, to_write)
         stay = {name: run.use_of_base(name) for name in sorted(set(run.tables_before) - to_write)}
+        # Small tables cost Spark's start of a job rather than its work, so several are written at a time.
+        with _Gates(run, to_write) as gates, ThreadPoolExecutor(ingest.TABLES_AT_A_TIME) as pool:
 
-        def write_and_judge(table: str, frame: DataFrame) -> dict[str, Commit]:
-            commits = write(table, frame, note)
-            if table not in commits and table in run.tables_before:
-                commits[table] = run.use_of_base(table)
-            gates.judge_what_can_be(table, commits)
-            for name, make in stage.then.get(table, {}).items():
-                commits |= write_and_judge(name, make(run))
-            return commits
+            def write_and_judge(table: str, frame: DataFrame) -> dict[str, Commit]:
+                commits = write(table, frame, note)
+                if table not in commits and table in run.tables_before:
+                    commits[table] = run.use_of_base(table)
+                gates.judge_what_can_be(table, commits)
+                for name, make in stage.then.get(table, {}).items():
+                    commits |= write_and_judge(name, make(run))
+                return commits
 
-        written = pool.map(lambda name: write_and_judge(name, tables[name]), first)
-        commits = {name: commit for one in written for name, commit in one.items()}
-        commits |= {name: commit for name, commit in stay.items() if name not in commits}
-        judged = gates.outcomes(commits, pool)
+            written = pool.map(lambda name: write_and_judge(name, tables[name]), first)
+            commits = {name: commit for one in written for name, commit in one.items()}
+            commits |= {name: commit for name, commit in stay.items() if name not in commits}
+            judged = gates.outcomes(commits)
         run.outcomes[stage.name] = {**run.outcomes.get(stage.name, {}), **judged}
         raise_if_critical(judged, _quality_file(run) if stage.name == "ingest" else "")
         for name, outcomes in judged.items():
@@ -699,8 +726,7 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
         versions = {name: commit.content for name, commit in commits.items()}
         marker_note = {**note, **made_of, "tables": versions, "warnings": warnings}
         if stage.name == "ingest":
-            earlier = {} if base is None else base.note["deliveries"]
-            marker_note["deliveries"] = {**earlier, run.delivery: wanted}
+            marker_note["deliveries"] = {**run.deliveries_before, run.delivery: wanted}
             marker_note["rows"] = {name: commit.rows for name, commit in commits.items()}
             marker_note["identities"] = {name: commit.identity for name, commit in commits.items()}
             marker_note["counts"] = {name: _counts(judged[name]) for name in filter(looks_at_rows_alone, judged)}
@@ -863,6 +889,17 @@ def ensure_same_identifiers(run: Run, identifiers: str) -> None:
             )
 
 
+def ensure_erasures_ended(run: Run) -> None:
+    """InputError where an erasure did not come to its end: its people may still stand in tables, and a run would take
+    them into others."""
+    owed = len(unfinished_suppressions(run.store))
+    if owed:
+        raise InputError(
+            f"an erasure did not come to its end, and {counted(owed, 'person', 'people')} of it may still stand in "
+            "tables; erase with the same list again (treatment-lines erase), then run again"
+        )
+
+
 def run_stages(run: Run, first: str, last: str) -> Manifest:
     """Run the stages from `first` to `last`; those before `first` must be up to date already.
 
@@ -873,10 +910,12 @@ def run_stages(run: Run, first: str, last: str) -> Manifest:
     ensure_followed_by_data(run)
     read_key(run.site)
     _ = run.extracts  # a missing file or column stops the run before Spark starts and before anything is written
+    ensure_writable(run.out)
     records: list[StageRecord] = []
     with _locked(run) as lock:
         ensure_one_key(run)
         ensure_same_identifiers(run, run.identifiers)
+        ensure_erasures_ended(run)
         for stage in TABLE_STAGES:
             if stage.name in wanted:
                 held = lock if STAGES.index(stage.name) >= STAGES.index(first) else None
@@ -920,6 +959,7 @@ def _report(run: Run, records: list[StageRecord]) -> None:
 def read_person(run: Run, pseudonym: str) -> tuple[pa.Table, pa.Table]:
     """The person's row of the cohort and rows of the exposures, both up to date; InputError where there are none."""
     ensure_one_key(run)
+    ensure_erasures_ended(run)
     for stage in TABLE_STAGES[: STAGES.index("lines")]:
         find_or_run(stage, run, None)
     # Joined, because a literal of a predicate would stand in the plan.
@@ -981,6 +1021,9 @@ def status_lines(run: Run) -> Iterator[str]:
     if suppressions is not None:
         erased = counted(suppressions.count(), "person", "people")
         yield f"erased: {erased}; no version from before their erasure can be read"
+        owed = len(unfinished_suppressions(run.store))
+        if owed:
+            yield f"erased: not to the end, {owed:,} of them may still stand in tables; erase with the same list again"
     for study in run.store.schemas():
         if study == CONFORMED_SCHEMA:
             continue

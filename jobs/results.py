@@ -37,6 +37,13 @@ def write_files(out: Path, files: Mapping[str, bytes]) -> dict[str, str]:
     return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
+def ensure_writable(out: Path) -> None:
+    """InputError where nothing can be written below `out`, which would else be said after hours."""
+    probe = f".{secrets.token_hex(4)}"
+    write_files(out, {probe: b""})
+    (out / probe).unlink()
+
+
 def read_manifest(out: Path) -> dict[str, Any]:
     """The manifest of the last run into `out`; empty where there is none that can be read."""
     try:

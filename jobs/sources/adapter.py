@@ -42,9 +42,9 @@ class RawTable:
     Before `annotate` sees a row, ingest has read every column as trimmed text (empty is NULL), replaced `id_column`
     by `person_id`, each of `id_parts` by a pseudonym of the person and the value, added `source_file`, `delivery`,
     PLACE (the order of rows; they are numbered later) and CONTENT, and brought each person's rows together.
-    `annotate` looks at one row at a time: it adds typed columns, with other names than the cells' whatever their case,
-    and `reasons`, codes such as `impossible_date:birth_date` with commas between (parse.joined_reasons); a row with
-    none is accepted.
+    `annotate` looks at one row at a time: it adds typed columns, with other names than the cells' whatever their case
+    (those that begin with __ are its steps, and not kept), and `reasons`, codes such as `impossible_date:birth_date`
+    with commas between (parse.joined_reasons); a row with none is accepted.
     """
 
     name: str

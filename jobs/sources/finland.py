@@ -36,12 +36,13 @@ from jobs.sources.parse import (
     no_code,
     not_after_delivery,
     number,
-    partial_date,
+    partial_day,
     partial_precision,
     reason,
     row_pseudonym,
     site_codes,
     unknown_code,
+    with_partial_dates,
 )
 from jobs.sources.unpivot import unpivoted
 from schemas import TABLES
@@ -86,7 +87,8 @@ SECOND = "__second"
 
 
 def _with_dates(frame: DataFrame, *names: str) -> DataFrame:
-    """Adds `<name>__date`: d.m.yyyy, m.yyyy and ISO dates, with or without a midnight, as YYYYMMDD, YYYYMM or YYYY."""
+    """Adds what `partial_day` and `partial_precision` give, of d.m.yyyy, m.yyyy and ISO dates, with or without a
+    midnight."""
 
     def compact(name: str) -> Column:
         text = F.regexp_replace(name, MIDNIGHT, "")
@@ -97,23 +99,15 @@ def _with_dates(frame: DataFrame, *names: str) -> DataFrame:
         )
         return F.when(text.rlike(FINNISH_DAY), whole).when(text.rlike(FINNISH_MONTH), to_month).otherwise(text)
 
-    return frame.withColumns({f"{name}__date": compact(name) for name in names})
-
-
-def _day(name: str) -> Column:
-    return partial_date(f"{name}__date")
-
-
-def _precision(name: str) -> Column:
-    return partial_precision(f"{name}__date")
+    return with_partial_dates(frame, {name: compact(name) for name in names})
 
 
 def _inexact(name: str) -> Column:
-    return reason(_precision(name) != "day", f"impossible_date:{name}")
+    return reason(partial_precision(name) != "day", f"impossible_date:{name}")
 
 
 def _not_after_delivery(name: str) -> Column:
-    return not_after_delivery(_day(name), _precision(name))
+    return not_after_delivery(partial_day(name), partial_precision(name))
 
 
 def _whole(name: str) -> Column:
@@ -152,14 +146,14 @@ def _annotate_population(frame: DataFrame, site: Site) -> DataFrame:
     return dated.withColumns(
         {
             "sex": decoded("SUKUPUOLI", sexes),
-            "birth_date": _day("SYNTYMAPV"),
-            "birth_date_precision": _precision("SYNTYMAPV"),
+            "birth_date": partial_day("SYNTYMAPV"),
+            "birth_date_precision": partial_precision("SYNTYMAPV"),
             "emigration_date": _not_after_delivery("MAASTAMUUTTOPV"),
             "region": decoded("ALUE", site_codes(site, "regions", REGION)),
             "reasons": joined_reasons(
-                missing("SYNTYMAPV"), missing("SUKUPUOLI"), impossible("SYNTYMAPV", _day("SYNTYMAPV")),
+                missing("SYNTYMAPV"), missing("SUKUPUOLI"), impossible("SYNTYMAPV", partial_day("SYNTYMAPV")),
                 impossible("MAASTAMUUTTOPV", _not_after_delivery("MAASTAMUUTTOPV")), unknown_code("SUKUPUOLI", sexes),
-                reason(_day("MAASTAMUUTTOPV") < _day("SYNTYMAPV"), "emigration_before_birth"),
+                reason(partial_day("MAASTAMUUTTOPV") < partial_day("SYNTYMAPV"), "emigration_before_birth"),
             ),
         }
     )  # fmt: skip
@@ -172,22 +166,20 @@ def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
     dated = _with_dates(whole, "dg_date", "ex_date")
     status = decoded("status_close", statuses)
     closed = _not_after_delivery("ex_date")
+    first = first_day(partial_day("dg_date"), partial_precision("dg_date"))
     return dated.withColumns(
         {
             "diagnosis_date": _not_after_delivery("dg_date"),
-            "diagnosis_date_precision": _precision("dg_date"),
+            "diagnosis_date_precision": partial_precision("dg_date"),
             "death_date": F.when(status == "dead", closed),
-            "death_date_precision": F.when(status == "dead", _precision("ex_date")),
+            "death_date_precision": F.when(status == "dead", partial_precision("ex_date")),
             "emigration_date": F.when(status.isin("emigrated", "lost"), closed),
             "reasons": joined_reasons(
                 missing("tumour_no"), missing("dg_date"), missing("topo"),
                 impossible("dg_date", _not_after_delivery("dg_date")), impossible("ex_date", closed),
                 no_code("topo", _letters_and_digits(F.col("topo")), ICD10_SHAPE),
                 reason(status.isin("dead", "emigrated", "lost") & F.col("ex_date").isNull(), "missing:ex_date"),
-                reason(
-                    last_day(closed, _precision("ex_date")) < first_day(_day("dg_date"), _precision("dg_date")),
-                    "end_before_start",
-                ),
+                reason(last_day(closed, partial_precision("ex_date")) < first, "end_before_start"),
             ),
         }
     )  # fmt: skip
@@ -198,7 +190,7 @@ def _annotate_recurrence(frame: DataFrame, site: Site) -> DataFrame:
     return _with_dates(frame, "PVM").withColumns(
         {
             "event_date": _not_after_delivery("PVM"),
-            "event_date_precision": _precision("PVM"),
+            "event_date_precision": partial_precision("PVM"),
             "kind": decoded("LAJI", kinds),
             "reasons": joined_reasons(
                 missing("PVM"), missing("LAJI"), impossible("PVM", _not_after_delivery("PVM")),
@@ -211,8 +203,8 @@ def _annotate_recurrence(frame: DataFrame, site: Site) -> DataFrame:
 def _annotate_care(frame: DataFrame, _: Site) -> DataFrame:
     typed = _with_dates(frame, "TUPVA", "LPVM").withColumns(
         {
-            "start_date": _day("TUPVA"),
-            "end_date": _day("LPVM"),
+            "start_date": partial_day("TUPVA"),
+            "end_date": partial_day("LPVM"),
         }
     )
     start, end = F.col("start_date"), F.col("end_date")
@@ -238,7 +230,7 @@ def _annotate_hospital_drugs(frame: DataFrame, site: Site) -> DataFrame:
     name = _product_name("VALMISTE", site)
     code = _atc("ATC")
     dated = _with_dates(frame, "ALOITUSPV", "LOPETUSPV")
-    start, end = _day("ALOITUSPV"), _day("LOPETUSPV")
+    start, end = partial_day("ALOITUSPV"), partial_day("LOPETUSPV")
     has_code = code.rlike(ATC_SHAPE)
     return dated.withColumns(
         {
@@ -257,7 +249,7 @@ def _annotate_hospital_drugs(frame: DataFrame, site: Site) -> DataFrame:
 
 def _annotate_purchase(frame: DataFrame, _: Site) -> DataFrame:
     typed = _with_dates(frame, "OSTOPV").withColumns(
-        {"dispensed_date": _day("OSTOPV"), "atc_code": _atc("ATC"), "packages": number("PLKM")}
+        {"dispensed_date": partial_day("OSTOPV"), "atc_code": _atc("ATC"), "packages": number("PLKM")}
     )
     reasons = joined_reasons(
         missing("OSTOPV"), missing("ATC"), impossible("OSTOPV", F.col("dispensed_date")), _inexact("OSTOPV"),
@@ -270,7 +262,7 @@ def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:
     return _with_dates(frame, "KUOLPV").withColumns(
         {
             "death_date": _not_after_delivery("KUOLPV"),
-            "death_date_precision": _precision("KUOLPV"),
+            "death_date_precision": partial_precision("KUOLPV"),
             "reasons": joined_reasons(missing("KUOLPV"), impossible("KUOLPV", _not_after_delivery("KUOLPV"))),
         }
     )

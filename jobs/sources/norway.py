@@ -23,7 +23,6 @@ from jobs.sources.parse import (
     ATC_SHAPE,
     ICD10_SHAPE,
     bare_code,
-    compact_date,
     compact_precision,
     decoded,
     impossible,
@@ -37,6 +36,7 @@ from jobs.sources.parse import (
     row_pseudonym,
     site_codes,
     unknown_code,
+    with_capped_dates,
     with_compact_dates,
 )
 from jobs.sources.unpivot import unpivoted
@@ -73,14 +73,9 @@ REGION = {"1": "south_east", "2": "west", "3": "central", "4": "north"}
 ATC, NATIONAL = r"^[A-Z]\d{2}[A-Z]{2}\d{2}$", r"^\d[A-Z]{2}\d{2}$"
 
 
-def _day(name: str) -> Column:
-    """A compact date; one that is inexact is not set after the delivery."""
-    return not_after_delivery(compact_date(name), compact_precision(name))
-
-
-def _death(name: str) -> Column:
-    """A date of death; one known to the month is the month's last day."""
-    return F.when(compact_precision(name) == "month", F.last_day(compact_date(name))).otherwise(_day(name))
+def _death(day: Column, known_to: Column) -> Column:
+    """The day of death, by a compact date; known to the month it is the month's last."""
+    return F.when(known_to == "month", F.last_day(day)).otherwise(day)
 
 
 def _topography() -> Column:
@@ -89,17 +84,20 @@ def _topography() -> Column:
 
 def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
     sexes, statuses = site_codes(site, "sexes", SEX), site_codes(site, "statuses", STATUS)
-    born, diagnosed, since = _day("P_fodselsdato"), _day("S_diagnosedato"), _day("P_statusdato")
+    # Each in a step of its own, or the engine's plan has all that makes a date wherever the date is used.
+    cells = {"birth_date": "P_fodselsdato", "diagnosis_date": "S_diagnosedato", "__since": "P_statusdato"}
+    dated = with_capped_dates(frame, cells).withColumn("__status", decoded("P_personstatus", statuses))
+    born, diagnosed, since, status = F.col("birth_date"), F.col("diagnosis_date"), F.col("__since"), F.col("__status")
     inexact = compact_precision("S_diagnosedato") != "day"
-    status = decoded("P_personstatus", statuses)
+    since_known_to = compact_precision("P_statusdato")
     is_dead = status == "dead"
-    return frame.withColumns(
+    died = _death(since, since_known_to)
+    return dated.withColumns(
         {
             "sex": decoded("P_kjonn", sexes),
-            "birth_date": born,
             "diagnosis_date": F.when(inexact, F.greatest(diagnosed, born)).otherwise(diagnosed),
-            "death_date": F.when(is_dead, _death("P_statusdato")),
-            "death_precision": F.when(is_dead, compact_precision("P_statusdato")),
+            "death_date": F.when(is_dead, died),
+            "death_precision": F.when(is_dead, since_known_to),
             # Who was lost to follow-up is observed until then, as who emigrated.
             "emigration_date": F.when(status.isin("emigrated", "lost"), since),
             "region": decoded("P_helseregion", site_codes(site, "regions", REGION)),
@@ -109,20 +107,22 @@ def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
                 impossible("P_statusdato", since), unknown_code("P_kjonn", sexes),
                 no_code("S_topografiIcdo3", _topography(), ICD10_SHAPE), unknown_code("P_personstatus", statuses),
                 reason((status != "alive") & F.col("P_statusdato").isNull(), "missing:P_statusdato"),
-                reason(is_dead & (_death("P_statusdato") < born), "death_before_birth"),
+                reason(is_dead & (died < born), "death_before_birth"),
             ),
         }
     )  # fmt: skip
 
 
 def _annotate_recurrence(frame: DataFrame, site: Site) -> DataFrame:
-    happened, kinds = _day("R_dato"), site_codes(site, "recurrences", RECURRENCE)
-    return frame.withColumns(
+    kinds = site_codes(site, "recurrences", RECURRENCE)
+    return with_capped_dates(frame, {"event_date": "R_dato"}).withColumns(
         {
-            "event_date": happened,
             "kind": decoded("R_type", kinds),
             "reasons": joined_reasons(
-                missing("R_dato"), missing("R_type"), impossible("R_dato", happened), unknown_code("R_type", kinds)
+                missing("R_dato"),
+                missing("R_type"),
+                impossible("R_dato", F.col("event_date")),
+                unknown_code("R_type", kinds),
             ),
         }
     )
@@ -167,13 +167,14 @@ def _dispensed(frame: DataFrame, day: str, code: str, *more: Column) -> DataFram
 
 
 def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:
-    died = _death("doddato")
-    return frame.withColumns(
+    day, known_to = F.col("death_date"), compact_precision("doddato")
+    died = _death(day, known_to)
+    return with_capped_dates(frame, {"death_date": "doddato"}).withColumns(
         {
             "death_date": died,
-            "death_precision": compact_precision("doddato"),
+            "death_precision": known_to,
             "reasons": joined_reasons(
-                missing("doddato"), impossible("doddato", _day("doddato")),
+                missing("doddato"), impossible("doddato", day),
                 reason(F.year(died) < F.col("fodselsar").try_cast("int"), "death_before_birth"),
             ),
         }

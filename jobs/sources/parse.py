@@ -20,7 +20,7 @@ ATC_SHAPE = r"^Q?[A-Z](\d{2}([A-Z]([A-Z](\d{2})?)?)?)?$"  # of any level, and Q 
 ICD10_SHAPE = r"^[A-Z]\d{2}[0-9A-Z]{0,3}$"  # without dot
 NUMBER = r"^[+-]?(\d{1,15}(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?$"
 # Unknown parts of a date: 00, 99, 0000.
-PARTIAL = r"^(\d{4})-?(\d{2})?-?(\d{2})?$"
+PARTIAL = r"^\d{4}-?(?:00|99|(\d{2}))?-?(?:00|99|(\d{2}))?$"
 
 
 def _compact_number(name: str) -> Column:
@@ -62,6 +62,12 @@ def not_after_delivery(day: Column, known_to: Column) -> Column:
     return F.when(is_capped, F.least(day, delivery)).otherwise(day)
 
 
+def with_capped_dates(frame: DataFrame, dates: Mapping[str, str]) -> DataFrame:
+    """The same, and an inexact one is not set after the delivery."""
+    capped = {name: not_after_delivery(F.col(name), compact_precision(cell)) for name, cell in dates.items()}
+    return with_compact_dates(frame, dates).withColumns(capped)
+
+
 def first_day(day: Column, known_to: Column) -> Column:
     """The first day that a date known to the day, the month or the year may be."""
     of_period = F.when(known_to == "month", F.trunc(day, "month")).when(known_to == "year", F.trunc(day, "year"))
@@ -74,32 +80,46 @@ def last_day(day: Column, known_to: Column) -> Column:
     return F.when(known_to == "month", F.last_day(day)).when(known_to == "year", of_year).otherwise(day)
 
 
-def partial_date(name: str) -> Column:
-    """YYYY, YYYYMM or YYYYMMDD, with or without dashes, where 00 or 99 stands for an unknown month or day: what is
-    known to the month as the 15th, to the year as 1 July; NULL for anything else."""
-    year, month, day = _parts(name)
-    whole = F.when(month.isNull(), F.concat(year, F.lit("0701"))).otherwise(
-        F.concat(year, month, F.coalesce(day, F.lit("15")))
+def with_partial_dates(frame: DataFrame, written: Mapping[str, Column]) -> DataFrame:
+    """Adds what `partial_day` and `partial_precision` of these names give: of YYYY, YYYYMM or YYYYMMDD, with or without
+    dashes, where 00 or 99 stands for an unknown month or day.
+
+    In steps: the engine's plan has all that makes a column wherever the column is used in the same one.
+    """
+    texts = {name: F.col(f"__text_{name}") for name in written}
+    months, days = ({name: F.col(f"__{part}_{name}") for name in written} for part in ("month", "day_of"))
+    read = frame.withColumns({f"__text_{name}": text for name, text in written.items()})
+    for place, part in enumerate(("month", "day_of"), 1):
+        known_part = {f"__{part}_{name}": F.regexp_extract(text, PARTIAL, place) for name, text in texts.items()}
+        read = read.withColumns({of_name: number.try_cast("int") for of_name, number in known_part.items()})
+    dated = read.withColumns(
+        {f"__day_{name}": _partial(text, months[name], days[name]) for name, text in texts.items()}
     )
-    return F.when(_is_partial(name), F.try_to_date(whole, "yyyyMMdd"))
+    known = {name: F.when(months[name].isNull(), "year").when(days[name].isNull(), "month") for name in written}
+    return dated.withColumns(
+        {
+            f"__known_to_{name}": F.when(partial_day(name).isNotNull(), known_to.otherwise("day"))
+            for name, known_to in known.items()
+        }
+    )
+
+
+def partial_day(name: str) -> Column:
+    """What is known to the month as the 15th, to the year as 1 July; NULL for anything else."""
+    return F.col(f"__day_{name}")
 
 
 def partial_precision(name: str) -> Column:
-    """day, month or year: what of a `partial_date` is known; NULL where it is none."""
-    _, month, day = _parts(name)
-    known_to = F.when(month.isNull(), "year").when(day.isNull(), "month").otherwise("day")
-    return F.when(partial_date(name).isNotNull(), known_to)
+    """day, month or year: what of a partial date is known; NULL where it is none."""
+    return F.col(f"__known_to_{name}")
 
 
-def _is_partial(name: str) -> Column:
-    return F.col(name).rlike(PARTIAL) & ~F.startswith(F.col(name), F.lit("0000"))
-
-
-def _parts(name: str) -> tuple[Column, Column, Column]:
-    """Year, month, day as text; NULL where unknown, and a day without a month is unknown too."""
-    year, month, day = (F.regexp_extract(name, PARTIAL, place) for place in (1, 2, 3))
-    month = F.when(~month.isin("", "00", "99"), month)
-    return year, month, F.when(month.isNotNull() & ~day.isin("", "00", "99"), day)
+def _partial(text: Column, month: Column, day: Column) -> Column:
+    """The day, where a day without a month is unknown too."""
+    year = F.substring(text, 1, 4).try_cast("int")
+    whole = F.when(month.isNull(), F.make_date(year, F.lit(7), F.lit(1)))
+    is_one = text.rlike(PARTIAL) & (year > 0)
+    return F.when(is_one, whole.otherwise(F.make_date(year, month, F.coalesce(day, F.lit(15)))))
 
 
 def reason(condition: Column, code: str) -> Column:
@@ -147,10 +167,10 @@ def site_codes(site: Site, key: str, default: Mapping[str, str]) -> dict[str, st
 def decoded(code: Column | str, meaning: Mapping[str, str]) -> Column:
     """The meaning of each code; NULL for others and for codes that mean nothing."""
     cell = F.col(code) if isinstance(code, str) else code
-    column: Column = F.lit(None).cast("string")
+    column: Column | None = None
     for known, value in meaning.items():
-        column = F.when(cell == known, value or None).otherwise(column)
-    return column
+        column = F.when(cell == known, value or None) if column is None else column.when(cell == known, value or None)
+    return F.lit(None).cast("string") if column is None else column.cast("string")
 
 
 def row_pseudonym() -> Column:

@@ -37,12 +37,13 @@ from jobs.sources.parse import (
     no_code,
     not_after_delivery,
     number,
-    partial_date,
+    partial_day,
     partial_precision,
     reason,
     row_pseudonym,
     site_codes,
     unknown_code,
+    with_partial_dates,
 )
 from jobs.sources.unpivot import unpivoted
 from schemas import TABLES
@@ -100,13 +101,17 @@ PROCEDURES = ("OP", *(f"OP{number}" for number in range(1, 31)))
 
 
 def _with_dates(frame: DataFrame, *names: str) -> DataFrame:
-    """The frame with dates of which nothing is known as missing."""
-    return frame.withColumns({name: F.when(~F.col(name).rlike(UNKNOWN), F.col(name)) for name in names})
+    """The frame with dates of which nothing is known as missing, and what `_day` and `partial_precision` give."""
+    known = frame.withColumns({name: F.when(~F.col(name).rlike(UNKNOWN), F.col(name)) for name in names})
+    dated = with_partial_dates(known, {name: F.col(name) for name in names})
+    return dated.withColumns(
+        {f"__capped_{name}": not_after_delivery(partial_day(name), partial_precision(name)) for name in names}
+    )
 
 
 def _day(name: str) -> Column:
     """A partial date; one that is inexact is not set after the delivery."""
-    return not_after_delivery(partial_date(name), partial_precision(name))
+    return F.col(f"__capped_{name}")
 
 
 def _inexact(name: str) -> Column:

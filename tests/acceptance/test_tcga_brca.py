@@ -22,6 +22,7 @@ from jobs.identity import MINIMUM_KEY_BYTES
 from jobs.ingest import IngestedTables, ingested_tables
 from jobs.sources.tcga_brca import ADAPTER, drug_names
 from schemas import CONFORMED
+from tests.conformed import conformed_of
 
 KEY = "k" * MINIMUM_KEY_BYTES
 SITE = Path(str(conf_folder())) / "sites" / "tcga_brca.yaml"
@@ -173,9 +174,10 @@ def test_invented_rows(spark: SparkSession, tmp_path: Path) -> None:
         "follow_up_v2_1": _piped(FOLLOW_UPS),
     }
     with _ingested(spark, tmp_path, texts) as done:
-        for name, table in done.conformed.items():
+        conformed = conformed_of(done)
+        for name, table in conformed.items():
             assert dict(table.dtypes) == {column.name: column.type for column in CONFORMED[name].columns}
-        people = done.conformed["person"].orderBy("source_row").collect()
+        people = conformed["person"].orderBy("source_row").collect()
         all_tumours = done.conformed["tumour"].collect()
         recurrences = done.conformed["recurrence"].collect()
         drugs = done.conformed["hospital_drug"].orderBy("source_row", "code").collect()
@@ -283,7 +285,7 @@ def test_deaths_before_the_merge(spark: SparkSession, tmp_path: Path) -> None:
     if not Path(declared).exists():
         pytest.skip("the TCGA-BRCA tables are not here; see conf/sites/tcga_brca.yaml for their place")
     with _ingested(spark, tmp_path, {"patient": Path(declared).read_text()}) as done:
-        assert done.conformed["person"].where(F.col("death_date").isNotNull()).count() == 104
+        assert conformed_of(done)["person"].where(F.col("death_date").isNotNull()).count() == 104
 
 
 def test_her2_positive_people_with_an_anti_her2_drug(read: Read, her2_positive: DataFrame) -> None:

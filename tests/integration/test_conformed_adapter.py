@@ -23,6 +23,7 @@ from jobs.identity import MINIMUM_KEY_BYTES
 from jobs.ingest import IngestedTables, ingested_tables
 from jobs.sources.conformed import ADAPTER
 from schemas import CONFORMED
+from tests.conformed import conformed_of
 
 KEY = b"k" * MINIMUM_KEY_BYTES
 DELIVERY = "2020-06-30"
@@ -112,11 +113,12 @@ def test_rows_are_accepted_or_held_back_with_their_reasons(spark: SparkSession, 
         "life_table": LIFE_TABLE,
     }
     with _ingested(spark, _site(tmp_path, texts)) as done:
-        assert set(done.conformed) == set(texts)
-        for name, table in done.conformed.items():
+        conformed = conformed_of(done)
+        assert set(conformed) == set(texts)
+        for name, table in conformed.items():
             assert set(table.columns) == set(CONFORMED[name].column_names)
             assert dict(table.dtypes) == {column.name: column.type for column in CONFORMED[name].columns}
-        people = {row.source_row: row for row in done.conformed["person"].collect()}
+        people = {row.source_row: row for row in conformed["person"].collect()}
         tumours = {row.source_row: row for row in done.conformed["tumour"].collect()}
         drugs = {row.source_row: row for row in done.conformed["hospital_drug"].collect()}
         dispensed = {row.source_row: row for row in done.conformed["dispensing"].collect()}
@@ -188,9 +190,10 @@ def test_parquet_gives_the_same_tables_as_csv(spark: SparkSession, tmp_path: Pat
     rows = []
     for site in (parquet, csv_files):
         with _ingested(spark, site) as done:
+            conformed = conformed_of(done)
             rows.append(
                 {
-                    name: sorted(tuple(row) for row in done.conformed[name].drop("source_file").collect())
+                    name: sorted(tuple(row) for row in conformed[name].drop("source_file").collect())
                     for name in ("person", "tumour")
                 }
             )
@@ -206,7 +209,7 @@ def test_bytes_of_parquet_that_are_no_text_are_held_back(spark: SparkSession, tm
     inputs = {**site.inputs, "person": RawInput(path=str(tmp_path / "person.parquet"), format="parquet")}
     with _ingested(spark, site.model_copy(update={"inputs": inputs})) as done:
         assert _reasons(done.quarantined["person"]) == {2: ["damaged_text"]}
-        assert done.conformed["person"].count() == 2
+        assert conformed_of(done)["person"].count() == 2
 
 
 def test_person_and_tumour_are_needed(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ import json
 import random
 import re
 import shutil
+import threading
+import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from jobs.config import Site
 from jobs.deliveries import SETTLED, SUPERSEDED, day_of, settle
 from jobs.gate import RuleOutcome, check_added, check_table, looks_at_rows_alone
 from jobs.identity import pseudonym_of
+from jobs.ingest import TABLES_AT_A_TIME
 from jobs.persons import build_persons, rebuild_persons
 from jobs.sources.adapter import Adapter, load_adapter
 from jobs.store import CONFORMED_SCHEMA, Store
@@ -687,21 +690,38 @@ def test_a_gate_waits_for_what_its_rules_look_into(monkeypatch: pytest.MonkeyPat
     """And no longer; a table to which nothing was added is there all the same."""
     judged: list[str] = []
     monkeypatch.setattr(jobs.pipeline, "_gate", lambda name, _: judged.append(name) or [])
-    gates = jobs.pipeline._Gates(None, {"person", "tumour", "recurrence", "dispensing", "quarantine_person"})
-    for written, changed, expected in (
-        ("dispensing", ["dispensing", "superseded_dispensing"], {"dispensing"}),
-        ("recurrence", ["recurrence"], set()),
-        ("person", ["person"], {"person"}),
-        ("quarantine_person", ["quarantine_person"], set()),
-        ("tumour", [], {"recurrence"}),
-    ):
+    to_write = {"person", "tumour", "recurrence", "dispensing", "quarantine_person"}
+    with jobs.pipeline._Gates(None, to_write) as gates:
+        for written, changed, expected in (
+            ("dispensing", ["dispensing", "superseded_dispensing"], {"dispensing"}),
+            ("recurrence", ["recurrence"], set()),
+            ("person", ["person"], {"person"}),
+            ("quarantine_person", ["quarantine_person"], set()),
+            ("tumour", [], {"recurrence"}),
+        ):
+            judged.clear()
+            gates.judge_what_can_be(written, changed)
+            wait(gates._judged.values())
+            assert set(judged) == expected, written
         judged.clear()
-        gates.judge_what_can_be(written, changed)
-        assert set(judged) == expected, written
-    judged.clear()
-    with ThreadPoolExecutor(1) as pool:
-        gates.outcomes(["person", "tumour", "recurrence", "dispensing", "ledger"], pool)
+        outcomes = gates.outcomes(["person", "tumour", "recurrence", "dispensing", "ledger"])
     assert judged == ["tumour"], "what was judged is not judged again"
+    assert list(outcomes) == ["person", "tumour", "recurrence", "dispensing"]
+
+
+def test_no_gate_begins_when_the_block_of_gates_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    goes_on = threading.Event()
+    monkeypatch.setattr(jobs.pipeline, "_gate", lambda name, _: begun.append(name) or goes_on.wait(30))
+    tables = [name for name in TABLES if jobs.pipeline._has_gate(name)][: TABLES_AT_A_TIME + 1]
+    with jobs.pipeline._Gates(None, ()) as gates:
+        for name in tables:
+            gates.judge_what_can_be(name, [name])
+        while len(begun) < TABLES_AT_A_TIME:
+            time.sleep(0.01)
+        gates._judged[tables[-1]].add_done_callback(lambda _: goes_on.set())
+    assert gates._judged[tables[-1]].cancelled()
+    assert sorted(begun) == sorted(tables[:-1])
 
 
 def test_people_of_whom_a_delivery_speaks_are_made_anew(spark: SparkSession) -> None:

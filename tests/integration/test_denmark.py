@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 import yaml
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from jobs.cli import main
 from jobs.codes import code_rows
 from jobs.config import RawInput, Site, load_drugs
 from jobs.contents import with_contents
 from jobs.delivery_rules import KINDS
-from jobs.erasure import PURPOSE
+from jobs.erasure import suppression_of
 from jobs.errors import ConfigurationError
 from jobs.extracts import find_extracts
 from jobs.identity import pseudonym_of
@@ -26,6 +25,7 @@ from jobs.ingest import ingested_tables
 from jobs.sources.adapter import load_adapter
 from jobs.sources.life_table import PUBLISHED
 from jobs.sources.migration import last_moves
+from tests.conformed import conformed_of
 
 KEY = b"k" * 32
 MOVERS = tuple(f"060660000{n}" for n in range(1, 10))
@@ -143,12 +143,10 @@ def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     def session() -> SparkSession:
         return spark
 
-    gone = spark.createDataFrame([(pseudonym_of(PEOPLE[3], KEY),)], "p string").select(
-        F.substring(F.sha2(F.concat_ws("\u001f", F.lit(PURPOSE), "p"), 256), 1, 32).alias("suppression")
-    )
+    gone = spark.createDataFrame([(suppression_of(pseudonym_of(PEOPLE[3], KEY)),)], "suppression string")
     extracts = with_contents(spark, find_extracts(session, site, adapter), None)
     with ingested_tables(spark, site, adapter, extracts, "2023-06-30", KEY, gone) as done:
-        frames = {**done.conformed, "unknown": done.unknown_codes, "ledger": done.ledger}
+        frames = {**conformed_of(done), "unknown": done.unknown_codes, "ledger": done.ledger}
         frames |= {f"held {name}": frame for name, frame in done.quarantined.items()}
         found = {name: [row.asDict() for row in frame.collect()] for name, frame in frames.items()}
     for rows in found.values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -148,10 +149,10 @@ def _ensure_counted(store: Store) -> None:
     assert marker.note["counts"]["hospital_drug"]["rows"] == rows["hospital_drug"] > 0
 
 
-def test_what_an_erasure_left_undone_is_counted_anew(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_erasure_that_did_not_end_is_ended_before_anything_runs(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, text in {"site.yaml": SITE, "key": KEY, "gone.txt": GONE}.items():
+    for name, text in {"site.yaml": SITE, "key": KEY, "gone.txt": GONE, "another.txt": "Nobody-0003"}.items():
         (tmp_path / name).write_text(text)
     days, store = ("2021-06-30", "2021-12-31", "2022-06-30"), Store(spark, str(tmp_path / "warehouse"))
     for day in days:
@@ -159,11 +160,28 @@ def test_what_an_erasure_left_undone_is_counted_anew(
     erase = ("erase", "--person-list", str(tmp_path / "gone.txt"))
     assert _call(tmp_path, "ingest", "--delivery", days[0]) == 0
     _ensure_counted(store)
+    renew, gone = jobs.erasure._renew, pseudonym_of(GONE, KEY.encode())
+
+    def renew_until_claims(store: Store, schema: str, name: str, *more: Any) -> set[str]:
+        return renew(store, schema, name, *more) if name != "person_claims" else {str(1 / 0)}
+
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(jobs.erasure, "_rewrite_marker", lambda *_: 1 / 0)
+        interrupted.setattr(jobs.erasure, "_renew", renew_until_claims)
         assert _call(tmp_path, *erase) == 1
+    assert gone not in _people(store, CONFORMED_SCHEMA, "person")
+    assert gone in _people(store, CONFORMED_SCHEMA, "person_claims"), "of which an ingest would make the person again"
+    capsys.readouterr()
+    assert _call(tmp_path, "status") == 0
+    assert "erased: not to the end, 1 of them may still stand in tables" in capsys.readouterr().out
+    assert _call(tmp_path, "erase", "--person-list", str(tmp_path / "another.txt")) == 0
+    assert "1 person of an erasure that did not come to its end may still stand in tables" in capsys.readouterr().out
+    assert _call(tmp_path, "ingest", "--delivery", days[1]) == 11
+    assert "an erasure did not come to its end, and 1 person of it may still stand" in capsys.readouterr().err
+    assert _call(tmp_path, *erase) == 0
+    assert "may still stand" not in capsys.readouterr().out
     assert _call(tmp_path, "ingest", "--delivery", days[1]) == 0
     _ensure_counted(store)
+    assert gone not in _people(store, CONFORMED_SCHEMA, "person")
     # What a run that failed has left is not made anew and named with the rest.
     with monkeypatch.context() as failing:
         failing.setattr(jobs.pipeline, "raise_if_critical", lambda *_: 1 / 0)
@@ -192,9 +210,13 @@ def test_a_file_that_still_holds_the_person_fails_the_proof(erased: Path, capsys
     planted.write_text(pseudonym_of(GONE, KEY.encode()))
     assert _call(erased, "erase", "--person-list", str(erased / "gone.txt")) == 1
     error = capsys.readouterr().err
-    assert "1 files still hold an erased person" in error
+    assert "an erased person is still in 1 file of the warehouse; " in error
     assert GONE not in error
     planted.unlink()
+    assert _call(erased, "ingest", "--delivery", DAYS[1]) == 11
+    assert "erase with the same list again" in capsys.readouterr().err
+    assert _call(erased, "erase", "--person-list", str(erased / "gone.txt")) == 0
+    assert _call(erased, "ingest", "--delivery", DAYS[1]) == 0
 
 
 def test_an_erasure_says_who_was_not_found(erased: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from jobs.extracts import find_extracts
 from jobs.identity import pseudonym_of
 from jobs.ingest import ingested_tables
 from jobs.sources.adapter import load_adapter
+from tests.conformed import conformed_of
 
 KEY = b"k" * 32
 PEOPLE = ("010150-123A", "020260+456B", 'a"b', "d", "colon", "breast", "lung")
@@ -128,7 +129,7 @@ def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
 
     extracts = with_contents(spark, find_extracts(session, site, adapter), None)
     with ingested_tables(spark, site, adapter, extracts, "2023-06-30", KEY) as done:
-        frames = {**done.conformed, "unknown": done.unknown_codes, "ledger": done.ledger, "profile": done.profile}
+        frames = {**conformed_of(done), "unknown": done.unknown_codes, "ledger": done.ledger, "profile": done.profile}
         frames |= {f"held {name}": frame for name, frame in done.quarantined.items()}
         found = {name: [row.asDict() for row in frame.collect()] for name, frame in frames.items()}
     for rows in found.values():

@@ -20,6 +20,7 @@ from jobs.identity import pseudonym_of
 from jobs.ingest import ingested_tables
 from jobs.sources import norway
 from jobs.sources.adapter import load_adapter
+from tests.conformed import conformed_of
 
 KEY = b"k" * 32
 DELIVERY = "2023-06-10"
@@ -101,7 +102,8 @@ class Delivered:
         extracts = with_contents(spark, find_extracts(lambda: spark, site, country), None)
         with ingested_tables(spark, site, country, extracts, DELIVERY, KEY) as done:
             wanted = ("person", "tumour", "recurrence", "dispensing", "hospital_drug")
-            rows = {name: [row.asDict() for row in done.conformed[name].collect()] for name in wanted}
+            tables = conformed_of(done)
+            rows = {name: [row.asDict() for row in tables[name].collect()] for name in wanted}
             self.tables = {
                 name: [{**row, "person": names[row["person_id"]]} for row in found] for name, found in rows.items()
             }

@@ -21,6 +21,7 @@ from jobs.identity import pseudonym_of
 from jobs.ingest import ingested_tables
 from jobs.sources.adapter import load_adapter
 from jobs.sources.omop import _fact
+from tests.conformed import conformed_of
 
 KEY = b"k" * 32
 PEOPLE = ("1", "2", "3", "4", "5", "6", "7")
@@ -206,7 +207,7 @@ def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     names = {pseudonym_of(name, KEY): name for name in PEOPLE}
     extracts = with_contents(spark, find_extracts(lambda: spark, site, adapter), None)
     with ingested_tables(spark, site, adapter, extracts, "2023-06-30", KEY) as done:
-        found = {name: [row.asDict() for row in frame.collect()] for name, frame in done.conformed.items()}
+        found = {name: [row.asDict() for row in frame.collect()] for name, frame in conformed_of(done).items()}
         found["unknown"] = [row.asDict() for row in done.unknown_codes.collect()]
         found["ledger"] = [row.asDict() for row in done.ledger.collect()]
         held = [frame.withColumn("raw_table", F.lit(name)) for name, frame in done.quarantined.items()]

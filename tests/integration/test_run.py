@@ -225,6 +225,7 @@ def test_bad_rows_are_held_back_and_the_ledger_balances(spark: SparkSession, fol
         (("site.yaml", "country: conformed", "country: atlantis"), 10, "atlantis has no adapter"),
         (("key", "k" * 40, "k"), 10, "shorter than 32 bytes"),
         (("site.yaml", "  tumour: {path: tumour.csv}\n", ""), 11, "inputs.tumour"),
+        (("site.yaml", "out: out", "out: key/out"), 11, "key/out: cannot write there"),
     ],
 )
 def test_what_is_wrong_ends_in_one_line_and_nothing_written(

@@ -24,6 +24,7 @@ from jobs.ingest import ingested_tables
 from jobs.sources.adapter import load_adapter
 from jobs.sources.sweden import _cut_off
 from schemas import TABLES
+from tests.conformed import conformed_of
 
 KEY = b"k" * 32
 STUDY = conf_folder() / "studies" / "her2_mbc.yaml"
@@ -174,7 +175,7 @@ def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
 
     extracts = with_contents(spark, find_extracts(session, site, adapter), None)
     with ingested_tables(spark, site, adapter, extracts, "2023-06-30", KEY) as done:
-        tables = {name: frame.collect() for name, frame in done.conformed.items()}
+        tables = {name: frame.collect() for name, frame in conformed_of(done).items()}
         # As files would be: without the plan that made them.
         written = {name: spark.createDataFrame(rows, TABLES[name].struct()) for name, rows in tables.items()}
         cohort = build_cohort(written, study, drugs, "sweden").collect()
