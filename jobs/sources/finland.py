@@ -91,15 +91,20 @@ def _with_dates(frame: DataFrame, *names: str) -> DataFrame:
     midnight."""
 
     def compact(name: str) -> Column:
-        text = F.regexp_replace(name, MIDNIGHT, "")
-        year, month, day = (F.regexp_extract(text, FINNISH_DAY, place) for place in (3, 2, 1))
+        text = F.col(f"__written_{name}")
+        day, month, year = (F.split_part(text, F.lit("."), F.lit(place)) for place in (1, 2, 3))
         whole = F.concat(year, F.lpad(month, 2, "0"), F.lpad(day, 2, "0"))
         to_month = F.concat(
             F.regexp_extract(text, FINNISH_MONTH, 2), F.lpad(F.regexp_extract(text, FINNISH_MONTH, 1), 2, "0")
         )
         return F.when(text.rlike(FINNISH_DAY), whole).when(text.rlike(FINNISH_MONTH), to_month).otherwise(text)
 
-    return with_partial_dates(frame, {name: compact(name) for name in names})
+    def written(name: str) -> Column:
+        has_time = F.contains(F.col(name), F.lit(":"))
+        return F.when(has_time, F.regexp_replace(name, MIDNIGHT, "")).otherwise(F.col(name))
+
+    texts = frame.withColumns({f"__written_{name}": written(name) for name in names})
+    return with_partial_dates(texts, {name: compact(name) for name in names})
 
 
 def _inexact(name: str) -> Column:

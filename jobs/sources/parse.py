@@ -20,7 +20,7 @@ ATC_SHAPE = r"^Q?[A-Z](\d{2}([A-Z]([A-Z](\d{2})?)?)?)?$"  # of any level, and Q 
 ICD10_SHAPE = r"^[A-Z]\d{2}[0-9A-Z]{0,3}$"  # without dot
 NUMBER = r"^[+-]?(\d{1,15}(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?$"
 # Unknown parts of a date: 00, 99, 0000.
-PARTIAL = r"^\d{4}-?(?:00|99|(\d{2}))?-?(?:00|99|(\d{2}))?$"
+PARTIAL = r"^\d{4}(?:-?\d{2}-?\d{2}|-?\d{2}-?|-{0,2})$"
 
 
 def _compact_number(name: str) -> Column:
@@ -86,22 +86,15 @@ def with_partial_dates(frame: DataFrame, written: Mapping[str, Column]) -> DataF
 
     In steps: the engine's plan has all that makes a column wherever the column is used in the same one.
     """
-    texts = {name: F.col(f"__text_{name}") for name in written}
-    months, days = ({name: F.col(f"__{part}_{name}") for name in written} for part in ("month", "day_of"))
-    read = frame.withColumns({f"__text_{name}": text for name, text in written.items()})
-    for place, part in enumerate(("month", "day_of"), 1):
-        known_part = {f"__{part}_{name}": F.regexp_extract(text, PARTIAL, place) for name, text in texts.items()}
-        read = read.withColumns({of_name: number.try_cast("int") for of_name, number in known_part.items()})
-    dated = read.withColumns(
-        {f"__day_{name}": _partial(text, months[name], days[name]) for name, text in texts.items()}
-    )
-    known = {name: F.when(months[name].isNull(), "year").when(days[name].isNull(), "month") for name in written}
-    return dated.withColumns(
-        {
-            f"__known_to_{name}": F.when(partial_day(name).isNotNull(), known_to.otherwise("day"))
-            for name, known_to in known.items()
-        }
-    )
+    texts = frame.withColumns({f"__text_{name}": text for name, text in written.items()})
+    digits = {name: F.col(f"__digits_{name}") for name in written}
+    read = texts.withColumns({f"__digits_{name}": _digits(F.col(f"__text_{name}")) for name in written})
+    parts = {
+        **{f"__month_{name}": _known_part(text, 5) for name, text in digits.items()},
+        **{f"__day_of_{name}": _known_part(text, 7) for name, text in digits.items()},
+    }
+    dated = read.withColumns(parts).withColumns({f"__day_{name}": _partial(name) for name in written})
+    return dated.withColumns({f"__known_to_{name}": _known_to(name) for name in written})
 
 
 def partial_day(name: str) -> Column:
@@ -114,12 +107,26 @@ def partial_precision(name: str) -> Column:
     return F.col(f"__known_to_{name}")
 
 
-def _partial(text: Column, month: Column, day: Column) -> Column:
-    """The day, where a day without a month is unknown too."""
-    year = F.substring(text, 1, 4).try_cast("int")
-    whole = F.when(month.isNull(), F.make_date(year, F.lit(7), F.lit(1)))
-    is_one = text.rlike(PARTIAL) & (year > 0)
-    return F.when(is_one, whole.otherwise(F.make_date(year, month, F.coalesce(day, F.lit(15)))))
+def _digits(text: Column) -> Column:
+    return F.when(text.rlike(PARTIAL) & ~F.startswith(text, F.lit("0000")), F.replace(text, F.lit("-"), F.lit("")))
+
+
+def _known_part(digits: Column, first: int) -> Column:
+    """The number of the month or day; NULL where unknown."""
+    part = F.substring(digits, first, 2)
+    return F.when(~part.isin("00", "99"), part.try_cast("int"))
+
+
+def _partial(name: str) -> Column:
+    year, month, day = F.substring(f"__digits_{name}", 1, 4), F.col(f"__month_{name}"), F.col(f"__day_of_{name}")
+    whole = F.make_date(year.try_cast("int"), month, F.coalesce(day, F.lit(15)))
+    return F.when(month.isNull(), F.make_date(year.try_cast("int"), F.lit(7), F.lit(1))).otherwise(whole)
+
+
+def _known_to(name: str) -> Column:
+    month, day = F.col(f"__month_{name}"), F.col(f"__day_of_{name}")  # of an unknown month no day is known
+    known_to = F.when(month.isNull(), "year").when(day.isNull(), "month").otherwise("day")
+    return F.when(partial_day(name).isNotNull(), known_to)
 
 
 def reason(condition: Column, code: str) -> Column:

@@ -94,6 +94,7 @@ BY_STUDY = "study"
 # Parts that are all unknown are no date at all.
 UNKNOWN = r"^(0000|9999)-?(00|99)?-?(00|99)?$"
 ATC = r"^[A-Z][0-9]{2}[A-Z]{2}[0-9]{2}$"  # a whole one
+ATC_AMONG_OTHERS = r"(?:^|[\s;,])[A-Z][0-9]{2}[A-Z]{2}[0-9]{2}(?:$|[\s;,])"
 DIAGNOSES = tuple(f"DIA{number}" for number in range(1, 31))
 CAUSES = tuple(f"EKOD{number}" for number in range(1, 8))
 CONTACTS = ("patient", "hospital_drugs")  # raw tables of which a row is a contact
@@ -102,7 +103,12 @@ PROCEDURES = ("OP", *(f"OP{number}" for number in range(1, 31)))
 
 def _with_dates(frame: DataFrame, *names: str) -> DataFrame:
     """The frame with dates of which nothing is known as missing, and what `_day` and `partial_precision` give."""
-    known = frame.withColumns({name: F.when(~F.col(name).rlike(UNKNOWN), F.col(name)) for name in names})
+
+    def known_of(text: Column) -> Column:
+        may_be_unknown = F.startswith(text, F.lit("0000")) | F.startswith(text, F.lit("9999"))
+        return F.when(~(may_be_unknown & text.rlike(UNKNOWN)), text)
+
+    known = frame.withColumns({name: known_of(F.col(name)) for name in names})
     dated = with_partial_dates(known, {name: F.col(name) for name in names})
     return dated.withColumns(
         {f"__capped_{name}": not_after_delivery(partial_day(name), partial_precision(name)) for name in names}
@@ -205,8 +211,8 @@ def _annotate_patient(frame: DataFrame, _: Site) -> DataFrame:
     dated = _with_dates(frame, "INDATUM", "UTDATUM")
     start, end = _day("INDATUM"), _day("UTDATUM")
     is_start_inexact, is_end_inexact = (partial_precision(name) != "day" for name in ("INDATUM", "UTDATUM"))
-    has_drug = F.exists(_procedures(dated), lambda code: code.rlike(ATC))
-    return dated.withColumns(
+    has_drug = F.col("__has_drug")
+    return dated.withColumn("__has_drug", _procedure_cells(dated).rlike(ATC_AMONG_OTHERS)).withColumns(
         {
             "start_date": F.when(is_start_inexact, F.least(start, F.coalesce(end, start))).otherwise(start),
             "end_date": F.when(is_end_inexact, F.greatest(start, end)).otherwise(end),
@@ -231,8 +237,11 @@ def _is_no_icd10(name: str) -> Column:
 
 def _procedures(frame: DataFrame) -> Column:
     """The codes of all procedure cells, each cell a list separated by blanks, commas or semicolons."""
-    cells = F.concat_ws(" ", *[F.upper(column) for column in PROCEDURES if column in frame.columns])
-    return F.array_remove(F.array_distinct(F.split(cells, r"[\s;,]+")), "")
+    return F.array_remove(F.array_distinct(F.split(_procedure_cells(frame), r"[\s;,]+")), "")
+
+
+def _procedure_cells(frame: DataFrame) -> Column:
+    return F.concat_ws(" ", *[F.upper(column) for column in PROCEDURES if column in frame.columns])
 
 
 def _annotate_hospital_drugs(frame: DataFrame, _: Site) -> DataFrame:
