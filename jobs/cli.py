@@ -236,9 +236,9 @@ def _erase(arguments: argparse.Namespace) -> None:
     if done.found < done.people:
         print(f"{done.people - done.found:,} stood in none: erased before, or not written exactly as delivered")
     print(f"proof: none of the {done.files:,} files of the warehouse holds one of their pseudonyms")
-    if done.owed:
-        owed = counted(done.owed, "person", "people")
-        print(f"{owed} of an erasure that did not come to its end may still stand in tables; erase them again, too")
+    if done.ended:
+        ended = counted(done.ended, "person is", "people are")
+        print(f"{ended} out, too, of an erasure that had not come to its end")
     print("raw files and results are not touched; earlier versions of these tables are gone; run each study again")
 
 

@@ -135,7 +135,7 @@ def settle(
         held.append(settled)
         holds, here = F.col("__holds"), F.col(HERE)
         stands, lies = F.coalesce(here, F.lit(False)), F.coalesce(~here, F.lit(False))
-        gone, back = (settled.where(moved).select(columns) for moved in (stands & ~holds, lies & holds))
+        gone, back = (settled.where(moves).select(columns) for moves in (stands & ~holds, lies & holds))
         if not is_new:
             before = affected.where(is_own)
             gone = gone.unionByName(before.where(here).select(columns))
@@ -157,9 +157,9 @@ def settle(
             return {at: store.overwrite(CONFORMED_SCHEMA, at, superseded, note)} if is_needed else {}
 
         with ThreadPoolExecutor(1) as beside:
-            moved = beside.submit(move_superseded)
+            of_superseded = beside.submit(move_superseded)
             commits = {name: move(name, gone, added)}
-        return Settled({**commits, **moved.result()}, True)
+        return Settled({**commits, **of_superseded.result()}, True)
     finally:
         for frame in held:
             frame.unpersist()

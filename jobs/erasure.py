@@ -27,7 +27,7 @@ SUPPRESSIONS = "suppressions"
 MARKER = "ledger"
 PURPOSE = "treatment-lines suppression"
 BESIDE, BEFORE = ".erasing_", ".before_erasing_"
-UNFINISHED = "unfinished"  # in the list's note: who of it may still stand in tables
+UNFINISHED = "unfinished"  # in the list's note: whether somebody of it may still stand in tables
 
 
 def _suppression(person: Column) -> Column:
@@ -35,7 +35,7 @@ def _suppression(person: Column) -> Column:
 
 
 def suppression_of(pseudonym: str) -> str:
-    """The same of one person."""
+    """The same of one person, worked out here."""
     return hashlib.sha256(f"{PURPOSE}\u001f{pseudonym}".encode()).hexdigest()[:32]
 
 
@@ -45,10 +45,10 @@ def read_suppressions(store: Store) -> DataFrame | None:
     return None if newest is None else store.read(CONFORMED_SCHEMA, SUPPRESSIONS, newest.version)
 
 
-def unfinished_suppressions(store: Store) -> set[str]:
-    """Who of the list may still stand in tables, for the erasure did not come to its end."""
+def is_unfinished(store: Store) -> bool:
+    """Whether somebody of the list may still stand in tables, for an erasure did not come to its end."""
     newest = store.newest(CONFORMED_SCHEMA, SUPPRESSIONS)
-    return set() if newest is None else set(newest.note.get(UNFINISHED, ()))
+    return newest is not None and bool(newest.note.get(UNFINISHED))
 
 
 def mark_suppressed(rows: DataFrame, suppressions: DataFrame | None, mark: str) -> DataFrame:
@@ -65,13 +65,13 @@ def mark_suppressed(rows: DataFrame, suppressions: DataFrame | None, mark: str) 
 @dataclass(frozen=True)
 class Erasure:
     """What an erasure did: people on the list, those of them that stood in a table, tables made anew, files read as
-    proof; `owed`: people of earlier ones that did not come to their end and are not of this one."""
+    proof; `ended`: people beside them whom earlier ones that did not come to their end had left."""
 
     people: int
     found: int
     tables: tuple[str, ...]
     files: int
-    owed: int
+    ended: int
 
 
 def erase(
@@ -84,15 +84,16 @@ def erase(
             "erase: a folder cannot be exchanged in one step on an object store; mount the warehouse as a file system"
         )
     warehouse = Path(store.warehouse)
-    people = store.spark.createDataFrame([(one,) for one in sorted(set(pseudonyms))], "person_id string")
-    hashes, owed = {suppression_of(one) for one in pseudonyms}, unfinished_suppressions(store)
-    _suppress(store, hashes, {**note, UNFINISHED: sorted(owed | hashes)})
+    left = _listed_people(store) - set(pseudonyms) if is_unfinished(store) else set()
+    everyone = {*pseudonyms, *left}
+    people = store.spark.createDataFrame([(one,) for one in sorted(everyone)], "person_id string")
+    _suppress(store, map(suppression_of, everyone), {**note, UNFINISHED: True})
     marker = last_finished(store.commits(CONFORMED_SCHEMA, MARKER))
     identities = {} if marker is None else marker.note.get("identities", {})
     touched, renewed, found = [], [], set[str]()
     for schema in store.schemas():
         for name in store.tables(schema):
-            if "person_id" not in _columns(name) or not _finds(warehouse / schema / name, pseudonyms):
+            if "person_id" not in _columns(name) or not _finds(warehouse / schema / name, everyone):
                 continue
             ensure_held()
             identity = identities.get(name) if schema == CONFORMED_SCHEMA else None
@@ -102,15 +103,34 @@ def erase(
                 renewed.append(name)
     _rewrite_marker(store, renewed, ensure_held)
     files = sum(1 for _ in _files(warehouse))
-    left = _finds(warehouse, pseudonyms)
-    if left:
+    still = _finds(warehouse, everyone)
+    if still:
         raise TreatmentLinesError(
-            f"erase: an erased person is still in {counted(left, 'file', 'files')} of the warehouse; take out what the "
-            "program did not write and erase again; if that does not help, report this line"
+            f"erase: an erased person is still in {counted(still, 'file', 'files')} of the warehouse; take out what "
+            "the program did not write and erase again; if that does not help, report this line"
         )
     ensure_held()
-    _suppress(store, (), {**note, UNFINISHED: sorted(owed - hashes)})
-    return Erasure(len(set(pseudonyms)), len(found), tuple(touched), files, len(owed - hashes))
+    _suppress(store, (), {**note, UNFINISHED: False})
+    return Erasure(len(set(pseudonyms)), len(found - left), tuple(touched), files, len(left))
+
+
+def _listed_people(store: Store) -> set[str]:
+    """The people of the list of whom a table of the warehouse still has a row, in any version."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    listed = read_suppressions(store)
+    hashes = set() if listed is None else {str(row[0]) for row in listed.collect()}
+    people = set[str]()
+    for path in _files(Path(store.warehouse)):
+        if not path.name.endswith(".parquet"):
+            continue
+        with pq.ParquetFile(path) as file:
+            if "person_id" in file.schema_arrow.names:
+                for batch in file.iter_batches(columns=["person_id"]):
+                    known = pc.drop_null(pc.unique(batch.column(0))).to_pylist()
+                    people.update(one for one in known if suppression_of(one) in hashes)
+    return people
 
 
 def _columns(name: str) -> list[str]:
@@ -120,7 +140,7 @@ def _columns(name: str) -> list[str]:
         return []
 
 
-def _suppress(store: Store, suppressions: Collection[str], note: Mapping[str, Any]) -> None:
+def _suppress(store: Store, suppressions: Iterable[str], note: Mapping[str, Any]) -> None:
     """Put these on the list, and the note with it."""
     fresh = store.spark.createDataFrame([(one,) for one in sorted(suppressions)], "suppression string")
     listed = read_suppressions(store)

@@ -26,9 +26,9 @@ from jobs.erasure import (
     SUPPRESSIONS,
     Erasure,
     erase,
+    is_unfinished,
     read_suppressions,
     recover,
-    unfinished_suppressions,
 )
 from jobs.errors import ConfigurationError, InputError
 from jobs.extracts import Extract, find_extracts, identifier_kind, reading
@@ -294,14 +294,12 @@ def _quality_file(run: Run) -> str:
 
 def _delivery_before(run: Run) -> Before:
     """The date of the delivery before the run's, and its ledger and profile; None where they are no longer kept."""
-    commits = run.store.commits(CONFORMED_SCHEMA, "ledger")
-    for commit in commits:
+    for commit in run.store.commits(CONFORMED_SCHEMA, "ledger"):
         earlier = [day for day in commit.note.get("deliveries", {}) if day < run.delivery]
         if not earlier or "profile" not in commit.note["tables"]:
             continue
         versions = {"ledger": commit.version, "profile": _of_marker(run, commit, "profile").version}
-        is_kept = commit is commits[0] or all(run.store.is_whole(CONFORMED_SCHEMA, *one) for one in versions.items())
-        if not is_kept:
+        if not all(_is_kept(run, *one) for one in versions.items()):
             return None
         is_before = F.col("delivery") == max(earlier)
         return max(earlier), {
@@ -309,6 +307,13 @@ def _delivery_before(run: Run) -> Before:
             for name, version in versions.items()
         }
     return None
+
+
+def _is_kept(run: Run, table: str, version: int) -> bool:
+    """Whether the files of a version are there, as those of the newest one are."""
+    newest = run.store.newest(CONFORMED_SCHEMA, table)
+    is_newest = newest is not None and newest.version == version
+    return is_newest or run.store.is_whole(CONFORMED_SCHEMA, table, version)
 
 
 def _partitions(run: Run, rows: int, rows_per_partition: int) -> int:
@@ -322,14 +327,14 @@ def _persons(run: Run) -> DataFrame:
     others as they stood."""
     claims, rows = run.read("person_claims"), run.rows["person_claims"]
     people, before = _stood(run, "person"), _stood(run, "person_claims")
-    added = rows if before is None else rows - before.rows
-    only_adds = run.adds_new_delivery and run.is_program_of_base and before is not None
-    if people is None or not only_adds or added > min(CLAIMS_LOOKED_UP, people.rows):
-        return build_persons(claims, _partitions(run, rows, CLAIMS_A_PARTITION))
-    # Each of the people may be spoken of in every delivery.
-    partitions = _partitions(run, added * (1 + len(run.deliveries_before)), CLAIMS_A_PARTITION)
-    stood = run.store.read(CONFORMED_SCHEMA, "person", people.version)
-    return rebuild_persons(stood, claims, claims.where(F.col("delivery") == run.delivery), partitions)
+    if run.adds_new_delivery and run.is_program_of_base and people is not None and before is not None:
+        added = rows - before.rows
+        if added <= min(CLAIMS_LOOKED_UP, people.rows):
+            # Each of those people may be spoken of in every delivery.
+            partitions = _partitions(run, added * (1 + len(run.deliveries_before)), CLAIMS_A_PARTITION)
+            stood = run.store.read(CONFORMED_SCHEMA, "person", people.version)
+            return rebuild_persons(stood, claims, claims.where(F.col("delivery") == run.delivery), partitions)
+    return build_persons(claims, _partitions(run, rows, CLAIMS_A_PARTITION))
 
 
 @contextmanager
@@ -608,15 +613,15 @@ class _Gates:
             self._waiting.update(filter(_has_gate, changed))
             ready = [name for name in self._waiting if looks_at_rows_alone(name) or not self._missing]
             self._waiting.difference_update(ready)
-            self._judge(ready)
+            self._begin(ready)
 
-    def _judge(self, tables: Iterable[str]) -> None:
+    def _begin(self, tables: Iterable[str]) -> None:
         self._judged.update({name: self._pool.submit(_gate, name, self._run) for name in tables})
 
     def outcomes(self, tables: Iterable[str]) -> dict[str, list[RuleOutcome]]:
         """The outcomes of all the tables with a gate, when everything is written."""
         gated = list(filter(_has_gate, tables))
-        self._judge(name for name in gated if name not in self._judged)
+        self._begin(name for name in gated if name not in self._judged)
         return {name: self._judged[name].result() for name in gated}
 
 
@@ -892,11 +897,10 @@ def ensure_same_identifiers(run: Run, identifiers: str) -> None:
 def ensure_erasures_ended(run: Run) -> None:
     """InputError where an erasure did not come to its end: its people may still stand in tables, and a run would take
     them into others."""
-    owed = len(unfinished_suppressions(run.store))
-    if owed:
+    if is_unfinished(run.store):
         raise InputError(
-            f"an erasure did not come to its end, and {counted(owed, 'person', 'people')} of it may still stand in "
-            "tables; erase with the same list again (treatment-lines erase), then run again"
+            "an erasure did not come to its end, and its people may still stand in tables; let treatment-lines erase "
+            "run to its end, with the same list or another, then run again"
         )
 
 
@@ -910,7 +914,8 @@ def run_stages(run: Run, first: str, last: str) -> Manifest:
     ensure_followed_by_data(run)
     read_key(run.site)
     _ = run.extracts  # a missing file or column stops the run before Spark starts and before anything is written
-    ensure_writable(run.out)
+    if first == "ingest" or last in FILE_STAGES:  # others write nothing there
+        ensure_writable(run.out)
     records: list[StageRecord] = []
     with _locked(run) as lock:
         ensure_one_key(run)
@@ -1010,6 +1015,7 @@ def status_lines(run: Run) -> Iterator[str]:
     marker = run.store.newest(CONFORMED_SCHEMA, ingest_stage.marker)
     if marker is None:
         yield "ingest: never finished"
+        yield from _erased(run)
         return
     if run.delivery:
         yield f"ingest: {_why_not(marker, _made_of(ingest_stage, run)) or 'up to date'}"
@@ -1017,13 +1023,7 @@ def status_lines(run: Run) -> Iterator[str]:
         why_not = _why_not(marker, {**marker.note, "code": code_version()})
         yield f"ingest: {why_not or 'done; to compare files and configuration too, say --delivery DATE'}"
     yield from _deliveries(run)
-    suppressions = read_suppressions(run.store)
-    if suppressions is not None:
-        erased = counted(suppressions.count(), "person", "people")
-        yield f"erased: {erased}; no version from before their erasure can be read"
-        owed = len(unfinished_suppressions(run.store))
-        if owed:
-            yield f"erased: not to the end, {owed:,} of them may still stand in tables; erase with the same list again"
+    yield from _erased(run)
     for study in run.store.schemas():
         if study == CONFORMED_SCHEMA:
             continue
@@ -1034,6 +1034,17 @@ def status_lines(run: Run) -> Iterator[str]:
                 continue
             now = {**commit.note, "code": code_version(), "inputs": _newest_versions(run, study, commit)}
             yield f"{study} {stage.name}: {_why_not(commit, now) or 'up to date with its input tables'}"
+
+
+def _erased(run: Run) -> Iterator[str]:
+    """A line where anybody was erased."""
+    suppressions = read_suppressions(run.store)
+    if suppressions is not None:
+        erased = counted(suppressions.count(), "person", "people")
+        if is_unfinished(run.store):
+            yield f"erased: {erased}, not to the end; nothing runs until treatment-lines erase has, with any list"
+        else:
+            yield f"erased: {erased}; no version from before their erasure can be read"
 
 
 def _deliveries(run: Run) -> Iterator[str]:

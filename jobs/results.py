@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -33,15 +34,22 @@ def write_files(out: Path, files: Mapping[str, bytes]) -> dict[str, str]:
                 stream.write(content)
             beside.replace(path)
     except OSError as error:
-        raise InputError(f"{out}: cannot write there ({error.strerror}); choose another folder with --out") from None
+        raise _unwritable(out, error.errno) from None
     return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
 def ensure_writable(out: Path) -> None:
-    """InputError where nothing can be written below `out`, which would else be said after hours."""
-    probe = f".{secrets.token_hex(4)}"
-    write_files(out, {probe: b""})
-    (out / probe).unlink()
+    """InputError where nothing could be written below `out`, which would else be said after hours."""
+    nearest = next((path for path in (out, *out.parents) if os.path.exists(path)), out)
+    if not nearest.is_dir():
+        raise _unwritable(out, errno.ENOTDIR)
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise _unwritable(out, errno.EACCES)
+
+
+def _unwritable(out: Path, number: int | None) -> InputError:
+    why = os.strerror(number or errno.EIO)
+    return InputError(f"{out}: cannot write there ({why}); choose another folder with --out")
 
 
 def read_manifest(out: Path) -> dict[str, Any]:

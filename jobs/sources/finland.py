@@ -93,7 +93,7 @@ def _with_dates(frame: DataFrame, *names: str) -> DataFrame:
     def compact(name: str) -> Column:
         text = F.col(f"__written_{name}")
         day, month, year = (F.split_part(text, F.lit("."), F.lit(place)) for place in (1, 2, 3))
-        whole = F.concat(year, F.lpad(month, 2, "0"), F.lpad(day, 2, "0"))
+        whole = F.concat(F.substring(year, 1, 4), F.lpad(month, 2, "0"), F.lpad(day, 2, "0"))
         to_month = F.concat(
             F.regexp_extract(text, FINNISH_MONTH, 2), F.lpad(F.regexp_extract(text, FINNISH_MONTH, 1), 2, "0")
         )

@@ -19,7 +19,7 @@ MALFORMED = "malformed_row"
 ATC_SHAPE = r"^Q?[A-Z](\d{2}([A-Z]([A-Z](\d{2})?)?)?)?$"  # of any level, and Q for veterinary use
 ICD10_SHAPE = r"^[A-Z]\d{2}[0-9A-Z]{0,3}$"  # without dot
 NUMBER = r"^[+-]?(\d{1,15}(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?$"
-# Unknown parts of a date: 00, 99, 0000.
+# A year, and a month and a day that may be left out from the end; dashes may stand also where a part is left out.
 PARTIAL = r"^\d{4}(?:-?\d{2}-?\d{2}|-?\d{2}-?|-{0,2})$"
 
 
@@ -36,13 +36,9 @@ def _date_of_number(day: Column) -> Column:
     return F.when(day >= 10_000_000, F.make_date(year, month, day % 100))
 
 
-def compact_date(name: str) -> Column:
-    """YYYYMMDD as it is, YYYYMM as the 15th, YYYY as 1 July; NULL for anything else."""
-    return _date_of_number(_compact_number(name))
-
-
 def with_compact_dates(frame: DataFrame, dates: Mapping[str, str]) -> DataFrame:
-    """Adds columns with the compact dates of others, as `compact_date` does; quicker, for a number is made once."""
+    """Adds columns with the compact dates of others: YYYYMMDD as it is, YYYYMM as the 15th, YYYY as 1 July; NULL for
+    anything else."""
     numbers = {f"__number_{name}": _compact_number(cell) for name, cell in dates.items()}
     typed = {name: _date_of_number(F.col(f"__number_{name}")) for name in dates}
     return frame.withColumns(numbers).withColumns(typed).drop(*numbers)
@@ -63,7 +59,7 @@ def not_after_delivery(day: Column, known_to: Column) -> Column:
 
 
 def with_capped_dates(frame: DataFrame, dates: Mapping[str, str]) -> DataFrame:
-    """The same, and an inexact one is not set after the delivery."""
+    """Adds columns as `with_compact_dates` does; an inexact date is not set after the delivery."""
     capped = {name: not_after_delivery(F.col(name), compact_precision(cell)) for name, cell in dates.items()}
     return with_compact_dates(frame, dates).withColumns(capped)
 
@@ -91,7 +87,7 @@ def with_partial_dates(frame: DataFrame, written: Mapping[str, Column]) -> DataF
     read = texts.withColumns({f"__digits_{name}": _digits(F.col(f"__text_{name}")) for name in written})
     parts = {
         **{f"__month_{name}": _known_part(text, 5) for name, text in digits.items()},
-        **{f"__day_of_{name}": _known_part(text, 7) for name, text in digits.items()},
+        **{f"__number_of_day_{name}": _known_part(text, 7) for name, text in digits.items()},
     }
     dated = read.withColumns(parts).withColumns({f"__day_{name}": _partial(name) for name in written})
     return dated.withColumns({f"__known_to_{name}": _known_to(name) for name in written})
@@ -118,13 +114,13 @@ def _known_part(digits: Column, first: int) -> Column:
 
 
 def _partial(name: str) -> Column:
-    year, month, day = F.substring(f"__digits_{name}", 1, 4), F.col(f"__month_{name}"), F.col(f"__day_of_{name}")
+    year, month, day = F.substring(f"__digits_{name}", 1, 4), F.col(f"__month_{name}"), F.col(f"__number_of_day_{name}")
     whole = F.make_date(year.try_cast("int"), month, F.coalesce(day, F.lit(15)))
     return F.when(month.isNull(), F.make_date(year.try_cast("int"), F.lit(7), F.lit(1))).otherwise(whole)
 
 
 def _known_to(name: str) -> Column:
-    month, day = F.col(f"__month_{name}"), F.col(f"__day_of_{name}")  # of an unknown month no day is known
+    month, day = F.col(f"__month_{name}"), F.col(f"__number_of_day_{name}")  # of an unknown month no day is known
     known_to = F.when(month.isNull(), "year").when(day.isNull(), "month").otherwise("day")
     return F.when(partial_day(name).isNotNull(), known_to)
 

@@ -94,7 +94,7 @@ BY_STUDY = "study"
 # Parts that are all unknown are no date at all.
 UNKNOWN = r"^(0000|9999)-?(00|99)?-?(00|99)?$"
 ATC = r"^[A-Z][0-9]{2}[A-Z]{2}[0-9]{2}$"  # a whole one
-ATC_AMONG_OTHERS = r"(?:^|[\s;,])[A-Z][0-9]{2}[A-Z]{2}[0-9]{2}(?:$|[\s;,])"
+ATC_AMONG_OTHERS = r"(?:^|[\s;,])[A-Z][0-9]{2}[A-Z]{2}[0-9]{2}[\u0085\u2028\u2029]?(?:$|[\s;,])"
 DIAGNOSES = tuple(f"DIA{number}" for number in range(1, 31))
 CAUSES = tuple(f"EKOD{number}" for number in range(1, 8))
 CONTACTS = ("patient", "hospital_drugs")  # raw tables of which a row is a contact

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import wait
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow
@@ -32,7 +33,7 @@ from jobs.identity import pseudonym_of
 from jobs.ingest import TABLES_AT_A_TIME
 from jobs.persons import build_persons, rebuild_persons
 from jobs.sources.adapter import Adapter, load_adapter
-from jobs.store import CONFORMED_SCHEMA, Store
+from jobs.store import CONFORMED_SCHEMA, Commit, Store
 from schemas import TABLES, Table
 
 KEY = "k" * 40
@@ -717,11 +718,30 @@ def test_no_gate_begins_when_the_block_of_gates_ends(monkeypatch: pytest.MonkeyP
     with jobs.pipeline._Gates(None, ()) as gates:
         for name in tables:
             gates.judge_what_can_be(name, [name])
-        while len(begun) < TABLES_AT_A_TIME:
-            time.sleep(0.01)
+        for _ in range(3000):
+            if len(begun) < TABLES_AT_A_TIME:
+                time.sleep(0.01)
         gates._judged[tables[-1]].add_done_callback(lambda _: goes_on.set())
     assert gates._judged[tables[-1]].cancelled()
     assert sorted(begun) == sorted(tables[:-1])
+
+
+@pytest.mark.parametrize(("newest", "is_whole", "is_found"), [(0, False, True), (1, True, True), (1, False, False)])
+def test_a_delivery_before_that_is_no_longer_kept_is_not_compared_with(
+    spark: SparkSession, newest: int, is_whole: bool, is_found: bool
+) -> None:
+    """As after a run that wrote a newer profile and failed, and a vacuum."""
+    note = {"deliveries": {"2020-06-30": "fingerprint"}, "tables": {"profile": 0}, "rows": {"profile": 1}}
+    rows = SimpleNamespace(where=lambda _: SimpleNamespace(toPandas=lambda: "rows"))
+    store = SimpleNamespace(
+        commits=lambda *_: [Commit(3, note, 1)],
+        newest=lambda _, name: Commit({"ledger": 3, "profile": newest}[name], {}, 1),
+        holding=lambda _, name, version: Commit(version, {}, 1),
+        is_whole=lambda *_: is_whole,
+        read=lambda *_: rows,
+    )
+    before = jobs.pipeline._delivery_before(SimpleNamespace(store=store, delivery="2021-06-30"))
+    assert before == (("2020-06-30", {"ledger": "rows", "profile": "rows"}) if is_found else None)
 
 
 def test_people_of_whom_a_delivery_speaks_are_made_anew(spark: SparkSession) -> None:

@@ -11,7 +11,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs.cli import main
-from jobs.results import MANIFEST, STAMP
+from jobs.errors import InputError
+from jobs.results import MANIFEST, STAMP, ensure_writable
 from jobs.store import CONFORMED_SCHEMA, Lock, Store
 
 FILES = {
@@ -245,6 +246,17 @@ def test_what_is_wrong_ends_in_one_line_and_nothing_written(
     assert message.count("\n") == 1
     assert not (folder / "warehouse" / CONFORMED_SCHEMA).exists()
     assert not (folder / "out").exists()
+
+
+def test_a_look_whether_out_can_be_written_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "out").mkdir(mode=0o750)
+    for out in (tmp_path / "out", tmp_path / "new" / "out"):
+        ensure_writable(out)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "out"]
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o750
+    with pytest.raises(InputError, match="cannot write there"):
+        ensure_writable(tmp_path / "file" / "out")
 
 
 def test_a_failed_gate_stops_the_run_and_is_not_taken_for_done(

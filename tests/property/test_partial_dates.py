@@ -1,0 +1,55 @@
+"""Dates of which parts are unknown, against a plain reading of the same texts."""
+
+from __future__ import annotations
+
+import datetime
+import random
+import re
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from jobs.sources.parse import partial_day, partial_precision, with_partial_dates
+
+UNKNOWN = ("00", "99")
+
+
+def _read(text: str | None) -> tuple[datetime.date | None, str | None]:
+    """Day and precision, one sign after the other."""
+    year, rest = (text or "")[:4], (text or "")[4:]
+    if not re.fullmatch("[0-9]{4}", year) or year == "0000":
+        return None, None
+    parts: list[str] = []
+    while rest:
+        dash = rest.startswith("-")
+        rest = rest[dash:]
+        if re.match("[0-9]{2}", rest) and len(parts) < 2:
+            parts.append(rest[:2])
+            rest = rest[2:]
+        elif dash and rest in (("", "-"), ("",), ())[len(parts)]:  # as many dashes as parts that are not said
+            break
+        else:
+            return None, None
+    month = int(parts[0]) if parts and parts[0] not in UNKNOWN else None
+    day = int(parts[1]) if month is not None and len(parts) == 2 and parts[1] not in UNKNOWN else None
+    known_to = "year" if month is None else "month" if day is None else "day"
+    try:
+        return datetime.date(int(year), month or 7, day or (1 if month is None else 15)), known_to
+    except ValueError:
+        return None, None
+
+
+def test_partial_dates_are_those_of_a_plain_reading(spark: SparkSession) -> None:
+    drawn = random.Random(11)
+    texts = ["".join(drawn.choices("0123456789-. x", k=drawn.randint(0, 11))) for _ in range(1000)]
+    years, twos = ("0000", "0001", "1850", "1999", "2016", "9999"), ("", "00", "01", "02", "12", "13", "29", "31", "99")
+    for _ in range(6000):
+        first, second, third = (drawn.choice(("", "", "-", "--")) for _ in range(3))
+        texts.append(drawn.choice(years) + first + drawn.choice(twos) + second + drawn.choice(twos) + third)
+    texts += [None, "٢٠١٦", "２０１６", "2016\u00a0", "+2016", "20160229", "20150229"]
+    frame = with_partial_dates(spark.createDataFrame([(text,) for text in texts], "cell string"), {"d": F.col("cell")})
+    found = frame.select("cell", partial_day("d").alias("day"), partial_precision("d").alias("known_to")).collect()
+    assert len(found) == len(texts)
+    for row in found:
+        assert (row.day, row.known_to) == _read(row.cell), row.cell
+    assert {row.known_to for row in found} == {"day", "month", "year", None}
