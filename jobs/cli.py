@@ -210,10 +210,7 @@ def _lines_of(file: str, argument: str) -> list[str]:
         raise InputError(f"{argument}: no such file; name a file, or - for standard input") from None
     except (OSError, UnicodeDecodeError):
         raise InputError(f"{argument}: cannot be read as UTF-8 text; name a file, or - for standard input") from None
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise InputError(f"{argument}: holds 0 identifiers; write one a line")
-    return lines
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _one_person(file: str) -> str:

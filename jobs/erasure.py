@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from jobs.store import CONFORMED_SCHEMA, Commit, Store, contract_of, last_finish
 SUPPRESSIONS = "suppressions"
 MARKER = "ledger"
 PURPOSE = "treatment-lines suppression"
+PSEUDONYM_DIGITS = 32
+PSEUDONYM = re.compile(rf"(?=([0-9a-f]{{{PSEUDONYM_DIGITS}}}))")  # also within more digits
 BESIDE, BEFORE = ".erasing_", ".before_erasing_"
 UNFINISHED = "unfinished"  # in the list's note: whether somebody of it may still stand in tables
 
@@ -87,6 +91,7 @@ def erase(
     left = _listed_people(store) - set(pseudonyms) if is_unfinished(store) else set()
     everyone = {*pseudonyms, *left}
     people = store.spark.createDataFrame([(one,) for one in sorted(everyone)], "person_id string")
+    ensure_held()
     _suppress(store, map(suppression_of, everyone), {**note, UNFINISHED: True})
     marker = last_finished(store.commits(CONFORMED_SCHEMA, MARKER))
     identities = {} if marker is None else marker.note.get("identities", {})
@@ -115,21 +120,25 @@ def erase(
 
 
 def _listed_people(store: Store) -> set[str]:
-    """The people of the list of whom a table of the warehouse still has a row, in any version."""
+    """The people of the list whose pseudonym stands anywhere in the warehouse."""
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     listed = read_suppressions(store)
     hashes = set() if listed is None else {str(row[0]) for row in listed.collect()}
     people = set[str]()
+
+    def look_at(texts: Iterable[str]) -> None:
+        people.update(one for one in texts if suppression_of(one) in hashes)
+
     for path in _files(Path(store.warehouse)):
-        if not path.name.endswith(".parquet"):
-            continue
-        with pq.ParquetFile(path) as file:
-            if "person_id" in file.schema_arrow.names:
-                for batch in file.iter_batches(columns=["person_id"]):
-                    known = pc.drop_null(pc.unique(batch.column(0))).to_pylist()
-                    people.update(one for one in known if suppression_of(one) in hashes)
+        content = path.read_bytes()
+        look_at(PSEUDONYM.findall(content.decode("latin-1")))
+        with suppress(OSError, ValueError):  # what cannot be read is made anew all the same: see _holds
+            for text in _text_columns(path, content):
+                values = pc.drop_null(pc.unique(text)).to_pylist()
+                look_at(value for value in values if len(value) == PSEUDONYM_DIGITS)
+                longer = (value for value in values if len(value) > PSEUDONYM_DIGITS)
+                look_at(found for value in longer for found in PSEUDONYM.findall(value))
     return people
 
 
@@ -243,23 +252,33 @@ def _finds(folder: Path, pseudonyms: Iterable[str]) -> int:
 def _holds(path: Path, wanted: list[str]) -> bool:
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     content = path.read_bytes()
     if any(one.encode() in content for one in wanted):
         return True
-    if not path.name.endswith(".parquet"):
-        return False
-    with pq.ParquetFile(pa.BufferReader(content)) as file:
-        for batch in file.iter_batches(batch_size=200_000):
-            for text in _texts(batch):
-                if pa.types.is_string(text.type) and pc.any(pc.is_in(text, pa.array(wanted))).as_py():
-                    return True
-                # A pseudonym inside a longer text, such as a row kept in quarantine or statistics of a checkpoint.
-                joined = "\n".join(value for value in text.to_pylist() if value is not None and len(value) > 32)
-                if any(one in joined for one in wanted):
-                    return True
+    try:
+        for text in _text_columns(path, content):
+            if pc.any(pc.is_in(text, pa.array(wanted, pa.string()))).as_py():
+                return True
+            # A pseudonym inside a longer text, such as a row kept in quarantine or statistics of a checkpoint.
+            long = (value for value in text.to_pylist() if value is not None and len(value) > PSEUDONYM_DIGITS)
+            joined = "\n".join(long)
+            if any(one in joined for one in wanted):
+                return True
+    except (OSError, ValueError):
+        return True  # what a killed writer left and nobody can read: who knows
     return False
+
+
+def _text_columns(path: Path, content: bytes) -> Iterator[Any]:
+    """The text columns of a Parquet file, some rows at a time; none of another file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if path.name.endswith(".parquet"):
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            for batch in file.iter_batches(batch_size=200_000):
+                yield from _texts(batch)
 
 
 def _texts(batch: Any) -> Iterator[Any]:

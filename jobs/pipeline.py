@@ -900,7 +900,7 @@ def ensure_erasures_ended(run: Run) -> None:
     if is_unfinished(run.store):
         raise InputError(
             "an erasure did not come to its end, and its people may still stand in tables; let treatment-lines erase "
-            "run to its end, with the same list or another, then run again"
+            "run to its end, with the same list, another or an empty one, then run again"
         )
 
 
@@ -980,6 +980,8 @@ def erase_people(run: Run, identifiers: Collection[str]) -> Erasure:
     key = read_key(run.site)
     with _locked(run) as lock:
         ensure_one_key(run)
+        if not identifiers and not is_unfinished(run.store):
+            raise InputError("--person-list: holds 0 identifiers; write one a line")
         made_of = _noted_identifiers(run, MARKER)
         ensure_same_identifiers(run, made_of)
         note = {"key": key_check(key), "identifiers": made_of or _noted_identifiers(run, SUPPRESSIONS)}
@@ -1042,7 +1044,7 @@ def _erased(run: Run) -> Iterator[str]:
     if suppressions is not None:
         erased = counted(suppressions.count(), "person", "people")
         if is_unfinished(run.store):
-            yield f"erased: {erased}, not to the end; nothing runs until treatment-lines erase has, with any list"
+            yield f"erased: {erased}, not to the end; nothing runs until treatment-lines erase did, with any list"
         else:
             yield f"erased: {erased}; no version from before their erasure can be read"
 

@@ -40,7 +40,7 @@ def write_files(out: Path, files: Mapping[str, bytes]) -> dict[str, str]:
 
 def ensure_writable(out: Path) -> None:
     """InputError where nothing could be written below `out`, which would else be said after hours."""
-    nearest = next((path for path in (out, *out.parents) if os.path.exists(path)), out)
+    nearest = next((path for path in (out, *out.parents) if os.path.lexists(path)), out)
     if not nearest.is_dir():
         raise _unwritable(out, errno.ENOTDIR)
     if not os.access(nearest, os.W_OK | os.X_OK):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,7 @@ def erased(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pat
     before = _mentions(folder / "warehouse", pseudonym_of(GONE, KEY.encode()))
     for table in ("person/", "tumour/", "superseded_tumour/", "quarantine_tumour/", "person_claims/", "small/cohort/"):
         assert any(table in path for path in before), f"the test needs the person in {table}"
+    (folder / "warehouse/conformed/hospital_drug/part-killed.parquet").write_bytes(b"PAR1 what a killed writer left")
     # An erasure that was interrupted between the two renames.
     shutil.move(folder / "warehouse/conformed/tumour", folder / "warehouse/conformed/.before_erasing_tumour")
     assert _call(folder, "erase", "--person-list", str(folder / "gone.txt")) == 0
@@ -103,6 +105,7 @@ def test_no_file_of_the_warehouse_holds_the_person(erased: Path) -> None:
         assert _mentions(erased / "out", form) == []
     assert _mentions(erased / "warehouse", pseudonym_of(STAYS, KEY.encode())) != []
     assert [path.name for path in erased.glob("warehouse/*/.*eras*")] == []
+    assert not (erased / "warehouse/conformed/hospital_drug/part-killed.parquet").exists()
 
 
 def test_everybody_else_is_still_there(spark: SparkSession, erased: Path) -> None:
@@ -224,20 +227,28 @@ def test_a_file_that_still_holds_the_person_fails_the_proof(erased: Path, capsys
 def test_the_next_erasure_ends_one_whose_list_is_lost(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, text in {"site.yaml": SITE, "key": KEY, "gone.txt": GONE, "another.txt": "Nobody-0003"}.items():
+    lists = {"gone.txt": GONE, "another.txt": "Nobody-0003", "nobody.txt": ""}
+    for name, text in {"site.yaml": SITE, "key": KEY, **lists}.items():
         (tmp_path / name).write_text(text)
     _deliver(tmp_path, DAYS[0], "distant")
     assert _call(tmp_path, "ingest", "--delivery", DAYS[0]) == 0
     with monkeypatch.context() as interrupted:
         interrupted.setattr(jobs.erasure, "_renew", lambda *_: {str(1 / 0)})
         assert _call(tmp_path, "erase", "--person-list", str(tmp_path / "gone.txt")) == 1
-    capsys.readouterr()
-    assert _call(tmp_path, "erase", "--person-list", str(tmp_path / "another.txt")) == 0
-    said = capsys.readouterr().out
-    assert "1 person is on the list of suppressions, 0 of them stood in a table" in said
-    assert "1 person is out, too, of an erasure that had not come to its end" in said
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(jobs.erasure, "_renew", lambda *_: {str(1 / 0)})
+        assert _call(tmp_path, "erase", "--person-list", str(tmp_path / "another.txt")) == 1
+    copied = tmp_path / "warehouse" / "copied_by_hand.json"
+    copied.write_text(json.dumps({"of": pseudonym_of(GONE, KEY.encode())}))
+    for _ in range(2):  # the second time it stands nowhere else
+        assert _call(tmp_path, "erase", "--person-list", str(tmp_path / "nobody.txt")) == 1
+        assert "an erased person is still in 1 file of the warehouse; " in capsys.readouterr().err
+    copied.unlink()
+    _deliver(tmp_path, DAYS[1], "distant")
+    assert _call(tmp_path, "ingest", "--delivery", DAYS[1]) == 11
+    assert _call(tmp_path, "erase", "--person-list", str(tmp_path / "nobody.txt")) == 0
+    assert _call(tmp_path, "ingest", "--delivery", DAYS[1]) == 0
     assert _mentions(tmp_path / "warehouse", pseudonym_of(GONE, KEY.encode())) == []
-    assert _call(tmp_path, "ingest", "--delivery", DAYS[0]) == 0
 
 
 def test_an_erasure_says_who_was_not_found(erased: Path, capsys: pytest.CaptureFixture[str]) -> None:
