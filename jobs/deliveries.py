@@ -103,24 +103,31 @@ def settle(
     own = earlier.where(is_own)
     new = new.select(columns).persist(StorageLevel.MEMORY_AND_DISK)
     held = [new]
+
+    def appended() -> Settled:
+        return Settled({name: store.append(CONFORMED_SCHEMA, name, new, note)}, False)
+
     try:
         rows, dates = extent(day, new) if is_new else extent(day, new, own)
         if is_new and not rows:
             return Settled({}, False)
         near = earlier if day is None else within(earlier, day, dates)
         if is_new and not near.inputFiles() and earlier.inputFiles():  # there are files, none with a row of these days
-            return Settled({name: store.append(CONFORMED_SCHEMA, name, new, note)}, False)
+            return appended()
         marks = ["__statement", "__statement_2"]
         touched = new.select(*_statement(table))
         touched = touched if is_new else touched.union(own.select(*_statement(table)))
-        affected = (
-            near.select("*", *_statement(table)).join(touched, marks, "left_semi").persist(StorageLevel.MEMORY_AND_DISK)
-        )
-        held.append(affected)
+
+        def affected_of(*columns: str) -> DataFrame:
+            return near.select(*columns, *_statement(table)).join(touched, marks, "left_semi")
+
         # Most deliveries repeat nothing of a large table: first what statements are made of, other columns left unread.
-        looked_up = near.select(*_statement(table)).join(touched, marks, "left_semi") if name in EVENTS else affected
-        if is_new and looked_up.isEmpty():
-            return Settled({name: store.append(CONFORMED_SCHEMA, name, new, note)}, False)
+        if is_new and name in EVENTS and affected_of().isEmpty():
+            return appended()
+        affected = affected_of("*").persist(StorageLevel.MEMORY_AND_DISK)
+        held.append(affected)
+        if is_new and name not in EVENTS and affected.isEmpty():
+            return appended()
         said = affected.where(~is_own).unionByName(
             new.select("*", F.lit(None).cast("boolean").alias(HERE), *_statement(table))
         )

@@ -21,15 +21,7 @@ from jobs.config import Drugs, Site, Study, load_drugs
 from jobs.contents import with_contents
 from jobs.deliveries import SETTLED, SUPERSEDED, day_of, settle
 from jobs.delivery_rules import Judgement, held_back, judge_delivery, mostly_held_back, raise_if_refused
-from jobs.erasure import (
-    MARKER,
-    SUPPRESSIONS,
-    Erasure,
-    erase,
-    is_unfinished,
-    read_suppressions,
-    recover,
-)
+from jobs.erasure import MARKER, SUPPRESSIONS, Erasure, erase, is_unfinished, read_suppressions, recover
 from jobs.errors import ConfigurationError, InputError
 from jobs.extracts import Extract, find_extracts, identifier_kind, reading
 from jobs.gate import RuleOutcome, check_added, check_table, judge, looks_at_rows_alone, raise_if_critical
@@ -691,9 +683,9 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
     the marker."""
     wanted = fingerprint(made_of)
     note: dict[str, Any] = {"fingerprint": wanted, **stage.stamp(run)}
-    run.base = base = _base(stage, run)
-    if base is not None:
-        run.latest = max(run.delivery, *base.note["deliveries"])
+    run.base = _base(stage, run)
+    if run.base is not None:
+        run.latest = max(run.delivery, *run.deliveries_before)
 
     def write(table: str, frame: DataFrame, note: Mapping[str, Any]) -> dict[str, Commit]:
         lock.ensure_held()

@@ -25,6 +25,7 @@ from jobs.sources.life_table import conform_life_table
 from jobs.sources.parse import (
     ATC_SHAPE,
     ICD10_SHAPE,
+    capped_day,
     counted_codes,
     decoded,
     first_day,
@@ -34,7 +35,6 @@ from jobs.sources.parse import (
     last_day,
     missing,
     no_code,
-    not_after_delivery,
     number,
     partial_day,
     partial_precision,
@@ -87,8 +87,8 @@ SECOND = "__second"
 
 
 def _with_dates(frame: DataFrame, *names: str) -> DataFrame:
-    """Adds what `partial_day` and `partial_precision` give, of d.m.yyyy, m.yyyy and ISO dates, with or without a
-    midnight."""
+    """Adds what `partial_day`, `partial_precision` and `capped_day` give, of d.m.yyyy, m.yyyy and ISO dates, with or
+    without a midnight."""
 
     def compact(name: str) -> Column:
         text = F.col(f"__written_{name}")
@@ -109,10 +109,6 @@ def _with_dates(frame: DataFrame, *names: str) -> DataFrame:
 
 def _inexact(name: str) -> Column:
     return reason(partial_precision(name) != "day", f"impossible_date:{name}")
-
-
-def _not_after_delivery(name: str) -> Column:
-    return not_after_delivery(partial_day(name), partial_precision(name))
 
 
 def _whole(name: str) -> Column:
@@ -153,11 +149,11 @@ def _annotate_population(frame: DataFrame, site: Site) -> DataFrame:
             "sex": decoded("SUKUPUOLI", sexes),
             "birth_date": partial_day("SYNTYMAPV"),
             "birth_date_precision": partial_precision("SYNTYMAPV"),
-            "emigration_date": _not_after_delivery("MAASTAMUUTTOPV"),
+            "emigration_date": capped_day("MAASTAMUUTTOPV"),
             "region": decoded("ALUE", site_codes(site, "regions", REGION)),
             "reasons": joined_reasons(
                 missing("SYNTYMAPV"), missing("SUKUPUOLI"), impossible("SYNTYMAPV", partial_day("SYNTYMAPV")),
-                impossible("MAASTAMUUTTOPV", _not_after_delivery("MAASTAMUUTTOPV")), unknown_code("SUKUPUOLI", sexes),
+                impossible("MAASTAMUUTTOPV", capped_day("MAASTAMUUTTOPV")), unknown_code("SUKUPUOLI", sexes),
                 reason(partial_day("MAASTAMUUTTOPV") < partial_day("SYNTYMAPV"), "emigration_before_birth"),
             ),
         }
@@ -170,18 +166,18 @@ def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
     whole = _with_whole(frame, {"stage": stages, "basis": basis, "status_close": statuses})
     dated = _with_dates(whole, "dg_date", "ex_date")
     status = decoded("status_close", statuses)
-    closed = _not_after_delivery("ex_date")
+    closed = capped_day("ex_date")
     first = first_day(partial_day("dg_date"), partial_precision("dg_date"))
     return dated.withColumns(
         {
-            "diagnosis_date": _not_after_delivery("dg_date"),
+            "diagnosis_date": capped_day("dg_date"),
             "diagnosis_date_precision": partial_precision("dg_date"),
             "death_date": F.when(status == "dead", closed),
             "death_date_precision": F.when(status == "dead", partial_precision("ex_date")),
             "emigration_date": F.when(status.isin("emigrated", "lost"), closed),
             "reasons": joined_reasons(
                 missing("tumour_no"), missing("dg_date"), missing("topo"),
-                impossible("dg_date", _not_after_delivery("dg_date")), impossible("ex_date", closed),
+                impossible("dg_date", capped_day("dg_date")), impossible("ex_date", closed),
                 no_code("topo", _letters_and_digits(F.col("topo")), ICD10_SHAPE),
                 reason(status.isin("dead", "emigrated", "lost") & F.col("ex_date").isNull(), "missing:ex_date"),
                 reason(last_day(closed, partial_precision("ex_date")) < first, "end_before_start"),
@@ -194,11 +190,11 @@ def _annotate_recurrence(frame: DataFrame, site: Site) -> DataFrame:
     kinds = site_codes(site, "recurrences", RECURRENCE)
     return _with_dates(frame, "PVM").withColumns(
         {
-            "event_date": _not_after_delivery("PVM"),
+            "event_date": capped_day("PVM"),
             "event_date_precision": partial_precision("PVM"),
             "kind": decoded("LAJI", kinds),
             "reasons": joined_reasons(
-                missing("PVM"), missing("LAJI"), impossible("PVM", _not_after_delivery("PVM")),
+                missing("PVM"), missing("LAJI"), impossible("PVM", capped_day("PVM")),
                 unknown_code("LAJI", kinds),
             ),
         }
@@ -266,9 +262,9 @@ def _annotate_purchase(frame: DataFrame, _: Site) -> DataFrame:
 def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:
     return _with_dates(frame, "KUOLPV").withColumns(
         {
-            "death_date": _not_after_delivery("KUOLPV"),
+            "death_date": capped_day("KUOLPV"),
             "death_date_precision": partial_precision("KUOLPV"),
-            "reasons": joined_reasons(missing("KUOLPV"), impossible("KUOLPV", _not_after_delivery("KUOLPV"))),
+            "reasons": joined_reasons(missing("KUOLPV"), impossible("KUOLPV", capped_day("KUOLPV"))),
         }
     )
 
@@ -278,7 +274,7 @@ def _annotate_pathology(frame: DataFrame, site: Site) -> DataFrame:
     methods, results = site_codes(site, "methods", METHOD), site_codes(site, "results", RESULT)
     is_percent = decoded("MENETELMA", methods) == "percent"
     percent = F.when(number("TULOS").between(0, 100), number("TULOS").cast("string"))
-    sampled = _not_after_delivery("NAYTEPV")
+    sampled = capped_day("NAYTEPV")
     return _with_dates(frame, "NAYTEPV").withColumns(
         {
             "sample_date": sampled,

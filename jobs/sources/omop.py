@@ -30,6 +30,7 @@ from jobs.sources.parse import (
     ATC_SHAPE,
     counted_codes,
     decoded,
+    first_day,
     impossible,
     joined_reasons,
     missing,
@@ -315,12 +316,7 @@ def _annotate_ancestor(frame: DataFrame, _: Site) -> DataFrame:
 
 def _relate(annotated: Mapping[str, DataFrame], _: Site) -> dict[str, DataFrame]:
     """Deaths before the earliest day on which the person can have been born."""
-    known_to = F.col("birth_date_precision")
-    earliest = (
-        F.when(known_to == "year", F.trunc("birth_date", "year"))
-        .when(known_to == "month", F.trunc("birth_date", "month"))
-        .otherwise(F.col("birth_date"))
-    )
+    earliest = first_day(F.col("birth_date"), F.col("birth_date_precision"))
     born = (
         annotated["person"]
         .where((F.size("reasons") == 0) & F.col("person_id").isNotNull())

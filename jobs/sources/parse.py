@@ -77,8 +77,8 @@ def last_day(day: Column, known_to: Column) -> Column:
 
 
 def with_partial_dates(frame: DataFrame, written: Mapping[str, Column]) -> DataFrame:
-    """Adds what `partial_day` and `partial_precision` of these names give: of YYYY, YYYYMM or YYYYMMDD, with or without
-    dashes, where 00 or 99 stands for an unknown month or day.
+    """Adds what `partial_day`, `partial_precision` and `capped_day` of these names give: of YYYY, YYYYMM or YYYYMMDD,
+    with or without dashes, where 00 or 99 stands for an unknown month or day.
 
     In steps: the engine's plan has all that makes a column wherever the column is used in the same one.
     """
@@ -90,7 +90,9 @@ def with_partial_dates(frame: DataFrame, written: Mapping[str, Column]) -> DataF
         **{f"__number_of_day_{name}": _known_part(text, 7) for name, text in digits.items()},
     }
     dated = read.withColumns(parts).withColumns({f"__day_{name}": _partial(name) for name in written})
-    return dated.withColumns({f"__known_to_{name}": _known_to(name) for name in written})
+    known = dated.withColumns({f"__known_to_{name}": _known_to(name) for name in written})
+    capped = {name: not_after_delivery(partial_day(name), partial_precision(name)) for name in written}
+    return known.withColumns({f"__capped_{name}": day for name, day in capped.items()})
 
 
 def partial_day(name: str) -> Column:
@@ -101,6 +103,11 @@ def partial_day(name: str) -> Column:
 def partial_precision(name: str) -> Column:
     """day, month or year: what of a partial date is known; NULL where it is none."""
     return F.col(f"__known_to_{name}")
+
+
+def capped_day(name: str) -> Column:
+    """The day of `partial_day`; one that is inexact is not set after the delivery."""
+    return F.col(f"__capped_{name}")
 
 
 def _digits(text: Column) -> Column:

@@ -27,6 +27,7 @@ from jobs.sources.parse import (
     ATC_SHAPE,
     ICD10_SHAPE,
     bare_code,
+    capped_day,
     decoded,
     first_day,
     impossible,
@@ -35,9 +36,7 @@ from jobs.sources.parse import (
     last_day,
     missing,
     no_code,
-    not_after_delivery,
     number,
-    partial_day,
     partial_precision,
     reason,
     row_pseudonym,
@@ -102,22 +101,14 @@ PROCEDURES = ("OP", *(f"OP{number}" for number in range(1, 31)))
 
 
 def _with_dates(frame: DataFrame, *names: str) -> DataFrame:
-    """The frame with dates of which nothing is known as missing, and what `_day` and `partial_precision` give."""
+    """The frame with dates of which nothing is known as missing, and what `capped_day` and `partial_precision` give."""
 
     def known_of(text: Column) -> Column:
         may_be_unknown = F.startswith(text, F.lit("0000")) | F.startswith(text, F.lit("9999"))
         return F.when(~(may_be_unknown & text.rlike(UNKNOWN)), text)
 
     known = frame.withColumns({name: known_of(F.col(name)) for name in names})
-    dated = with_partial_dates(known, {name: F.col(name) for name in names})
-    return dated.withColumns(
-        {f"__capped_{name}": not_after_delivery(partial_day(name), partial_precision(name)) for name in names}
-    )
-
-
-def _day(name: str) -> Column:
-    """A partial date; one that is inexact is not set after the delivery."""
-    return F.col(f"__capped_{name}")
+    return with_partial_dates(known, {name: F.col(name) for name in names})
 
 
 def _inexact(name: str) -> Column:
@@ -139,11 +130,11 @@ def _annotate_population(frame: DataFrame, site: Site) -> DataFrame:
     return _with_dates(frame, "FODELSEMAN").withColumns(
         {
             "sex": decoded("KON", sexes),
-            "birth_date": _day("FODELSEMAN"),
+            "birth_date": capped_day("FODELSEMAN"),
             "birth_date_precision": partial_precision("FODELSEMAN"),
             "region": decoded("LAN", site_codes(site, "regions", REGION)),
             "reasons": joined_reasons(
-                missing("FODELSEMAN"), missing("KON"), impossible("FODELSEMAN", _day("FODELSEMAN")),
+                missing("FODELSEMAN"), missing("KON"), impossible("FODELSEMAN", capped_day("FODELSEMAN")),
                 unknown_code("KON", sexes),
             ),
         }
@@ -154,10 +145,10 @@ def _annotate_migration(frame: DataFrame, site: Site) -> DataFrame:
     ways = site_codes(site, "migrations", MIGRATION)
     return _with_dates(frame, "DATUM").withColumns(
         {
-            "moved": _day("DATUM"),
+            "moved": capped_day("DATUM"),
             "way": decoded("TYP", ways),
             "reasons": joined_reasons(
-                missing("DATUM"), missing("TYP"), impossible("DATUM", _day("DATUM")), unknown_code("TYP", ways)
+                missing("DATUM"), missing("TYP"), impossible("DATUM", capped_day("DATUM")), unknown_code("TYP", ways)
             ),
         }
     )
@@ -166,10 +157,10 @@ def _annotate_migration(frame: DataFrame, site: Site) -> DataFrame:
 def _annotate_cancer(frame: DataFrame, _: Site) -> DataFrame:
     return _with_dates(frame, "DIADAT").withColumns(
         {
-            "diagnosis_date": _day("DIADAT"),
+            "diagnosis_date": capped_day("DIADAT"),
             "diagnosis_date_precision": partial_precision("DIADAT"),
             "reasons": joined_reasons(
-                missing("TumorID"), missing("DIADAT"), missing("ICDO10"), impossible("DIADAT", _day("DIADAT")),
+                missing("TumorID"), missing("DIADAT"), missing("ICDO10"), impossible("DIADAT", capped_day("DIADAT")),
                 no_code("ICDO10", bare_code(F.col("ICDO10")), ICD10_SHAPE),
             ),
         }
@@ -180,11 +171,11 @@ def _annotate_recurrence(frame: DataFrame, site: Site) -> DataFrame:
     kinds = site_codes(site, "recurrences", RECURRENCE)
     return _with_dates(frame, "RECDAT").withColumns(
         {
-            "event_date": _day("RECDAT"),
+            "event_date": capped_day("RECDAT"),
             "event_date_precision": partial_precision("RECDAT"),
             "kind": decoded("RECTYP", kinds),
             "reasons": joined_reasons(
-                missing("RECDAT"), missing("RECTYP"), impossible("RECDAT", _day("RECDAT")),
+                missing("RECDAT"), missing("RECTYP"), impossible("RECDAT", capped_day("RECDAT")),
                 unknown_code("RECTYP", kinds),
             ),
         }
@@ -195,11 +186,11 @@ def _annotate_sample(frame: DataFrame, site: Site) -> DataFrame:
     sites = site_codes(site, "sample_sites", SAMPLE_SITE)
     return _with_dates(frame, "PROVDAT").withColumns(
         {
-            "sample_date": _day("PROVDAT"),
+            "sample_date": capped_day("PROVDAT"),
             "sample_date_precision": partial_precision("PROVDAT"),
             "site": decoded("PROVLOKAL", sites),
             "reasons": joined_reasons(
-                missing("PROVDAT"), missing("PROVLOKAL"), impossible("PROVDAT", _day("PROVDAT")),
+                missing("PROVDAT"), missing("PROVLOKAL"), impossible("PROVDAT", capped_day("PROVDAT")),
                 unknown_code("PROVLOKAL", sites), _impossible_number("ER_PROC", 0, 100),
                 _impossible_number("PR_PROC", 0, 100),
             ),
@@ -209,7 +200,7 @@ def _annotate_sample(frame: DataFrame, site: Site) -> DataFrame:
 
 def _annotate_patient(frame: DataFrame, _: Site) -> DataFrame:
     dated = _with_dates(frame, "INDATUM", "UTDATUM")
-    start, end = _day("INDATUM"), _day("UTDATUM")
+    start, end = capped_day("INDATUM"), capped_day("UTDATUM")
     is_start_inexact, is_end_inexact = (partial_precision(name) != "day" for name in ("INDATUM", "UTDATUM"))
     has_drug = F.col("__has_drug")
     return dated.withColumn("__has_drug", _procedure_cells(dated).rlike(ATC_AMONG_OTHERS)).withColumns(
@@ -245,7 +236,7 @@ def _procedure_cells(frame: DataFrame) -> Column:
 
 
 def _annotate_hospital_drugs(frame: DataFrame, _: Site) -> DataFrame:
-    start, end = _day("STARTDAT"), _day("SLUTDAT")
+    start, end = capped_day("STARTDAT"), capped_day("SLUTDAT")
     reasons = joined_reasons(
         missing("STARTDAT"), missing("ATC"), impossible("STARTDAT", start), impossible("SLUTDAT", end),
         _inexact("STARTDAT"), _inexact("SLUTDAT"), reason(end < start, "end_before_start"),
@@ -263,7 +254,11 @@ def _annotate_hospital_drugs(frame: DataFrame, _: Site) -> DataFrame:
 
 def _annotate_prescription(frame: DataFrame, _: Site) -> DataFrame:
     typed = _with_dates(frame, "EDATUM").withColumns(
-        {"dispensed_date": _day("EDATUM"), "packages": number("antal"), "ddd": number("antal") * number("FORPDDD")}
+        {
+            "dispensed_date": capped_day("EDATUM"),
+            "packages": number("antal"),
+            "ddd": number("antal") * number("FORPDDD"),
+        }
     )
     reasons = joined_reasons(
         missing("EDATUM"), missing("ATC"), impossible("EDATUM", F.col("dispensed_date")), _inexact("EDATUM"),
@@ -276,21 +271,18 @@ def _annotate_prescription(frame: DataFrame, _: Site) -> DataFrame:
 def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:
     return _with_dates(frame, "DODSDAT").withColumns(
         {
-            "death_date": _day("DODSDAT"),
+            "death_date": capped_day("DODSDAT"),
             "death_date_precision": partial_precision("DODSDAT"),
-            "reasons": joined_reasons(missing("DODSDAT"), impossible("DODSDAT", _day("DODSDAT"))),
+            "reasons": joined_reasons(missing("DODSDAT"), impossible("DODSDAT", capped_day("DODSDAT"))),
         }
     )
 
 
 def _births(population: DataFrame) -> DataFrame:
     """One row per person: birth_date, and __born_first, the first day that it may be."""
-    of_year = F.when(F.col("birth_date_precision") == "year", F.trunc("birth_date", "year"))
-    of_month = F.when(F.col("birth_date_precision") == "month", F.trunc("birth_date", "month"))
-    return population.select(
-        "person_id", F.col("birth_date").alias("__born"),
-        F.coalesce(of_year, of_month, F.col("birth_date")).alias("__born_first"),
-    )  # fmt: skip
+    born = F.col("birth_date")
+    first = first_day(born, F.col("birth_date_precision"))
+    return population.select("person_id", born.alias("__born"), first.alias("__born_first"))
 
 
 def _not_before_birth(frame: DataFrame, births: DataFrame, date: str) -> DataFrame:
@@ -299,11 +291,7 @@ def _not_before_birth(frame: DataFrame, births: DataFrame, date: str) -> DataFra
     `frame` has `<date>_precision`, which is lowered where only the birth's month made the day.
     """
     precision = f"{date}_precision"
-    last = (
-        F.when(F.col(precision) == "month", F.last_day(date))
-        .when(F.col(precision) == "year", F.make_date(F.year(date), F.lit(12), F.lit(31)))
-        .otherwise(F.col(date))
-    )
+    last = last_day(F.col(date), F.col(precision))
     is_moved = F.coalesce((F.col(date) < F.col("__born")) & (last >= F.col("__born_first")), F.lit(False))
     was_exact = F.col(precision) == "day"
     joined = frame.join(births, on="person_id", how="left")

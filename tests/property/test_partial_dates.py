@@ -9,9 +9,10 @@ import re
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from jobs.sources.parse import partial_day, partial_precision, with_partial_dates
+from jobs.sources.parse import capped_day, partial_day, partial_precision, with_partial_dates
 
 UNKNOWN = ("00", "99")
+DELIVERY = datetime.date(2016, 1, 10)
 
 
 def _read(text: str | None) -> tuple[datetime.date | None, str | None]:
@@ -39,6 +40,14 @@ def _read(text: str | None) -> tuple[datetime.date | None, str | None]:
         return None, None
 
 
+def _capped(day: datetime.date | None, known_to: str | None) -> datetime.date | None:
+    """The delivery's day, where an inexact date of the delivery's own month or year lies after it."""
+    if day is None or known_to == "day" or day <= DELIVERY:
+        return day
+    is_own = day.year == DELIVERY.year and (known_to == "year" or day.month == DELIVERY.month)
+    return DELIVERY if is_own else day
+
+
 def test_partial_dates_are_those_of_a_plain_reading(spark: SparkSession) -> None:
     drawn = random.Random(11)
     texts = ["".join(drawn.choices("0123456789-. x", k=drawn.randint(0, 11))) for _ in range(1000)]
@@ -47,9 +56,13 @@ def test_partial_dates_are_those_of_a_plain_reading(spark: SparkSession) -> None
         first, second, third = (drawn.choice(("", "", "-", "--")) for _ in range(3))
         texts.append(drawn.choice(years) + first + drawn.choice(twos) + second + drawn.choice(twos) + third)
     texts += [None, "٢٠١٦", "２０１６", "2016\u00a0", "+2016", "20160229", "20150229"]
-    frame = with_partial_dates(spark.createDataFrame([(text,) for text in texts], "cell string"), {"d": F.col("cell")})
-    found = frame.select("cell", partial_day("d").alias("day"), partial_precision("d").alias("known_to")).collect()
+    cells = spark.createDataFrame([(text, str(DELIVERY)) for text in texts], "cell string, delivery string")
+    frame = with_partial_dates(cells, {"d": F.col("cell")})
+    told = (partial_day("d").alias("day"), partial_precision("d").alias("known_to"), capped_day("d").alias("capped"))
+    found = frame.select("cell", *told).collect()
     assert len(found) == len(texts)
     for row in found:
         assert (row.day, row.known_to) == _read(row.cell), row.cell
+        assert row.capped == _capped(*_read(row.cell)), row.cell
+    assert {row.cell[:4] for row in found if row.capped != row.day} == {"2016"}
     assert {row.known_to for row in found} == {"day", "month", "year", None}
