@@ -43,6 +43,7 @@ from jobs.sources.parse import (
     number,
     reason,
     site_codes,
+    with_compact_dates,
 )
 from schemas import TABLES
 
@@ -76,8 +77,13 @@ DATES = (
     "foedselsdato", "statusdato", "haend_dato", "d_dodsdto", "d_diagnosedato", "d_recidiv", "d_inddto", "d_uddto",
     "d_odto", "dato_start", "dato_slut", "eksd", "d_rekvdato", "d_dato",
 )  # fmt: skip
-SAS_DAY = r"^-?\d{1,5}(\.0+)?$"
-SAS_DAY_NO_YEAR = r"^(?!(19|20)\d{2}(\.|$))-?\d{1,5}(\.0+)?$"
+MONTHS = {
+    "jan": "01", "feb": "02", "mar": "03", "apr": "04", "may": "05", "jun": "06", "jul": "07", "aug": "08", "sep": "09",
+    "oct": "10", "nov": "11", "dec": "12",
+}  # fmt: skip
+WITH_TIME = r"^(\S+?)[ T:]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?\z"
+SAS_DAY = r"^-?\d{1,5}(\.0+)?\z"
+SAS_DAY_NO_YEAR = r"^(?!(19|20)\d{2}(\.|\z))-?\d{1,5}(\.0+)?\z"
 
 CONTACTS = {"lpr_adm": "recnum", "lpr_a_kontakt": "dw_ek_kontakt"}
 # Table without a person -> its contacts' table.
@@ -97,19 +103,42 @@ def _sas_columns(site: Site) -> list[str]:
     return columns
 
 
-def _date(name: str, site: Site) -> Column:
-    """YYYY-MM-DD and DD-MM-YYYY with or without a time, YYYYMMDD, 01JAN2015, and SAS day numbers (days since
-    1960-01-01, up to five digits, negative before); NULL for anything else, also for what may be a bare year."""
-    text = F.col(name)
-    day = F.regexp_extract(text, r"^(\S+?)(?:[ T:]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)?$", 1)
-    sas = F.date_add(F.lit("1960-01-01").cast("date"), F.substring_index(day, ".", 1).try_cast("int"))
-    return (
-        F.when(day.rlike(r"^\d{8}$"), F.try_to_date(day, "yyyyMMdd"))
-        .when(day.rlike(r"^\d{4}-\d{2}-\d{2}$"), F.try_to_date(day, "yyyy-MM-dd"))
-        .when(day.rlike(r"^\d{2}-\d{2}-\d{4}$"), F.try_to_date(day, "dd-MM-yyyy"))
-        .when(day.rlike(r"(?i)^\d{2}[a-z]{3}\d{4}$"), F.try_to_date(F.initcap(F.lower(day)), "ddMMMyyyy"))
-        .when(day.rlike(SAS_DAY if name in _sas_columns(site) else SAS_DAY_NO_YEAR), sas)
-    )
+def _with_dates(frame: DataFrame, site: Site, dates: Mapping[str, str]) -> DataFrame:
+    """Adds columns with the dates of others: YYYY-MM-DD and DD-MM-YYYY with or without a time, YYYYMMDD, 01JAN2015, and
+    SAS day numbers (days since 1960-01-01, up to five digits, negative before); NULL for anything else, also for what
+    may be a bare year."""
+
+    def without_time(cell: str) -> Column:
+        return F.when(F.contains(F.col(cell), F.lit(":")), F.regexp_extract(cell, WITH_TIME, 1)).otherwise(F.col(cell))
+
+    def compact(name: str) -> Column:
+        text = F.col(f"__written_{name}")
+        size = F.octet_length(text)
+
+        def digits(year: int, month: Column, day: int) -> Column:
+            return F.concat(F.substring(text, year, 4), month, F.substring(text, day, 2))
+
+        def has_dashes(first: int, second: int) -> Column:
+            return (size == 10) & (F.substring(text, first, 1) == "-") & (F.substring(text, second, 1) == "-")
+
+        in_words = decoded(F.lower(F.substring(text, 3, 3)), MONTHS)
+        return (
+            F.when(size == 8, text)
+            .when(has_dashes(5, 8), digits(1, F.substring(text, 6, 2), 9))
+            .when(has_dashes(3, 6), digits(7, F.substring(text, 4, 2), 1))
+            .when(size == 9, digits(6, in_words, 1))
+        )
+
+    def day(name: str) -> Column:
+        text, no_year = F.col(f"__written_{name}"), dates[name] not in _sas_columns(site)
+        number = F.substring_index(text, ".", 1).try_cast("int")
+        of_number = F.date_add(F.lit("1960-01-01").cast("date"), number)
+        return F.coalesce(F.col(name), F.when(text.rlike(SAS_DAY_NO_YEAR if no_year else SAS_DAY), of_number))
+
+    written = frame.withColumns({f"__written_{name}": without_time(cell) for name, cell in dates.items()})
+    texts = written.withColumns({f"__compact_{name}": compact(name) for name in dates})
+    dated = with_compact_dates(texts, {name: f"__compact_{name}" for name in dates})
+    return dated.withColumns({name: day(name) for name in dates})
 
 
 def _code(name: str) -> Column:
@@ -135,32 +164,31 @@ def _unknown_code(name: str, known: Mapping[str, str]) -> Column:
 
 def _annotate_person(frame: DataFrame, site: Site) -> DataFrame:
     sexes, statuses = site_codes(site, "sexes", SEX), site_codes(site, "statuses", STATUS)
-    status, since = _decoded("status", statuses), _date("statusdato", site)
-    return frame.withColumns(
+    dated = _with_dates(frame, site, {"birth_date": "foedselsdato", "__since": "statusdato"})
+    born, since, status = F.col("birth_date"), F.col("__since"), _decoded("status", statuses)
+    return dated.withColumns(
         {
             "sex": _decoded("koen", sexes),
-            "birth_date": _date("foedselsdato", site),
             "death_date": F.when(status == "dead", since),
             "emigration_date": F.when(status.isin("emigrated", "lost"), since),
             "region_of": _decoded("region", site_codes(site, "regions", {})),
             "reasons": joined_reasons(
-                missing("foedselsdato"), missing("koen"), impossible("foedselsdato", _date("foedselsdato", site)),
+                missing("foedselsdato"), missing("koen"), impossible("foedselsdato", born),
                 impossible("statusdato", since), _unknown_code("koen", sexes), _unknown_code("status", statuses),
                 reason((status != "alive") & since.isNull(), "missing:statusdato"),
-                reason((status == "dead") & (since < _date("foedselsdato", site)), "death_before_birth"),
+                reason((status == "dead") & (since < born), "death_before_birth"),
             ),
         }
     )  # fmt: skip
 
 
 def _annotate_move(frame: DataFrame, site: Site) -> DataFrame:
-    ways, day = site_codes(site, "migrations", MIGRATION), _date("haend_dato", site)
-    return frame.withColumns(
+    ways = site_codes(site, "migrations", MIGRATION)
+    return _with_dates(frame, site, {"moved": "haend_dato"}).withColumns(
         {
-            "moved": day,
             "way": _decoded("indud_kode", ways),
             "reasons": joined_reasons(
-                missing("haend_dato"), missing("indud_kode"), impossible("haend_dato", day),
+                missing("haend_dato"), missing("indud_kode"), impossible("haend_dato", F.col("moved")),
                 _unknown_code("indud_kode", ways),
             ),
         }
@@ -168,34 +196,25 @@ def _annotate_move(frame: DataFrame, site: Site) -> DataFrame:
 
 
 def _annotate_death(frame: DataFrame, site: Site) -> DataFrame:
-    died = _date("d_dodsdto", site)
-    return frame.withColumns(
-        {"death_date": died, "reasons": joined_reasons(missing("d_dodsdto"), impossible("d_dodsdto", died))}
-    )
+    reasons = joined_reasons(missing("d_dodsdto"), impossible("d_dodsdto", F.col("death_date")))
+    return _with_dates(frame, site, {"death_date": "d_dodsdto"}).withColumn("reasons", reasons)
 
 
 def _annotate_cancer(frame: DataFrame, site: Site) -> DataFrame:
-    diagnosed = _date("d_diagnosedato", site)
-    return frame.withColumns(
-        {
-            "diagnosis_date": diagnosed,
-            "reasons": joined_reasons(
-                missing("tumornr"), missing("d_diagnosedato"), missing("c_icd10"),
-                impossible("d_diagnosedato", diagnosed),
-                no_code("c_icd10", _icd10("c_icd10"), ICD10_SHAPE),
-            ),
-        }
+    reasons = joined_reasons(
+        missing("tumornr"), missing("d_diagnosedato"), missing("c_icd10"),
+        impossible("d_diagnosedato", F.col("diagnosis_date")), no_code("c_icd10", _icd10("c_icd10"), ICD10_SHAPE),
     )  # fmt: skip
+    return _with_dates(frame, site, {"diagnosis_date": "d_diagnosedato"}).withColumn("reasons", reasons)
 
 
 def _annotate_recurrence(frame: DataFrame, site: Site) -> DataFrame:
-    kinds, day = site_codes(site, "recurrences", RECURRENCE), _date("d_recidiv", site)
-    return frame.withColumns(
+    kinds = site_codes(site, "recurrences", RECURRENCE)
+    return _with_dates(frame, site, {"event_date": "d_recidiv"}).withColumns(
         {
-            "event_date": day,
             "kind": _decoded("recidivtype", kinds),
             "reasons": joined_reasons(
-                missing("d_recidiv"), missing("recidivtype"), impossible("d_recidiv", day),
+                missing("d_recidiv"), missing("recidivtype"), impossible("d_recidiv", F.col("event_date")),
                 _unknown_code("recidivtype", kinds),
             ),
         }
@@ -203,7 +222,7 @@ def _annotate_recurrence(frame: DataFrame, site: Site) -> DataFrame:
 
 
 def _annotate_older_contact(frame: DataFrame, site: Site) -> DataFrame:
-    return frame.withColumns(_contact("recnum", "d_inddto", "d_uddto", site))
+    return _annotate_contact(frame, site, "recnum", "d_inddto", "d_uddto")
 
 
 def _annotate_newer_contact(frame: DataFrame, site: Site) -> DataFrame:
@@ -213,20 +232,17 @@ def _annotate_newer_contact(frame: DataFrame, site: Site) -> DataFrame:
     is_unknown = system.isNull() | ~system.isin("newer", "older")
     fates = [reason(system == "older", REPEATS), reason(is_unknown, f"unknown_code:{name}")]
     more = fates if "lpr_adm" in site.inputs else []
-    return frame.withColumns(_contact("dw_ek_kontakt", "dato_start", "dato_slut", site, *more))
+    return _annotate_contact(frame, site, "dw_ek_kontakt", "dato_start", "dato_slut", *more)
 
 
-def _contact(link: str, first: str, last: str, site: Site, *more: Column) -> dict[str, Column]:
-    start, end = _date(first, site), _date(last, site)
-    return {
-        "contact_id": F.col(link),
-        "start_date": start,
-        "end_date": end,
-        "reasons": joined_reasons(
-            missing(link), missing(first), impossible(first, start), impossible(last, end),
-            reason(end < start, "end_before_start"), *more,
-        ),
-    }  # fmt: skip
+def _annotate_contact(frame: DataFrame, site: Site, link: str, first: str, last: str, *more: Column) -> DataFrame:
+    start, end = F.col("start_date"), F.col("end_date")
+    reasons = joined_reasons(
+        missing(link), missing(first), impossible(first, start), impossible(last, end),
+        reason(end < start, "end_before_start"), *more,
+    )  # fmt: skip
+    dated = _with_dates(frame, site, {"start_date": first, "end_date": last})
+    return dated.withColumns({"contact_id": F.col(link), "reasons": reasons})
 
 
 def _annotate_diagnosis(code: str, type_: str, withdrawn: str | None) -> Annotate:
@@ -252,18 +268,13 @@ def _annotate_diagnosis(code: str, type_: str, withdrawn: str | None) -> Annotat
 
 def _annotate_procedure(code: str, day: str) -> Annotate:
     def annotate(frame: DataFrame, site: Site) -> DataFrame:
-        given, sks = _date(day, site), _code(code)
+        sks = _code(code)
         cut_off = [F.startswith(sks, F.lit(prefix[1:])) for prefix in _drug_prefixes(site) if len(prefix) > 3]
         has_no_prefix = reduce(lambda a, b: a | b, cut_off, sks.rlike(NO_PREFIX)) & ~_is_drug(sks, site)
-        return frame.withColumns(
-            {
-                "sks": sks,
-                "given": given,
-                "reasons": joined_reasons(
-                    missing(code), impossible(day, given), reason(has_no_prefix, f"unknown_code:{code}")
-                ),
-            }
+        reasons = joined_reasons(
+            missing(code), impossible(day, F.col("given")), reason(has_no_prefix, f"unknown_code:{code}")
         )
+        return _with_dates(frame, site, {"given": day}).withColumns({"sks": sks, "reasons": reasons})
 
     return annotate
 
@@ -279,14 +290,12 @@ def _is_drug(sks: Column, site: Site) -> Column:
 
 
 def _annotate_prescription(frame: DataFrame, site: Site) -> DataFrame:
-    bought = _date("eksd", site)
-    return frame.withColumns(
+    return _with_dates(frame, site, {"dispensed_date": "eksd"}).withColumns(
         {
-            "dispensed_date": bought,
             "packages": number("apk"),
             "ddd": number("apk") * number("volume"),
             "reasons": joined_reasons(
-                missing("eksd"), missing("atc"), impossible("eksd", bought),
+                missing("eksd"), missing("atc"), impossible("eksd", F.col("dispensed_date")),
                 no_code("atc", _code("atc"), ATC_SHAPE),
                 *(impossible_number(name, number(name)) for name in ("apk", "volume")),
             ),
@@ -296,13 +305,11 @@ def _annotate_prescription(frame: DataFrame, site: Site) -> DataFrame:
 
 def _annotate_sample(frame: DataFrame, site: Site) -> DataFrame:
     sites = site_codes(site, "sample_sites", SAMPLE_SITE)
-    sampled = _date("d_rekvdato", site)
-    return frame.withColumns(
+    return _with_dates(frame, site, {"sample_date": "d_rekvdato"}).withColumns(
         {
-            "sample_date": sampled,
             "site": _decoded("provested", sites),
             "reasons": joined_reasons(
-                missing("d_rekvdato"), missing("c_snomedkode"), impossible("d_rekvdato", sampled),
+                missing("d_rekvdato"), missing("c_snomedkode"), impossible("d_rekvdato", F.col("sample_date")),
                 missing("provested"), _unknown_code("provested", sites),
             ),
         }
@@ -310,10 +317,8 @@ def _annotate_sample(frame: DataFrame, site: Site) -> DataFrame:
 
 
 def _annotate_receptors(frame: DataFrame, site: Site) -> DataFrame:
-    known = _date("d_dato", site)
-    return frame.withColumns(
-        {"sample_date": known, "reasons": joined_reasons(missing("d_dato"), impossible("d_dato", known))}
-    )
+    reasons = joined_reasons(missing("d_dato"), impossible("d_dato", F.col("sample_date")))
+    return _with_dates(frame, site, {"sample_date": "d_dato"}).withColumn("reasons", reasons)
 
 
 def _relate(annotated: Mapping[str, DataFrame], site: Site) -> dict[str, DataFrame]:

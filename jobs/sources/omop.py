@@ -38,6 +38,7 @@ from jobs.sources.parse import (
     reason,
     site_codes,
     unknown_code,
+    with_compact_dates,
 )
 from schemas import TABLES
 
@@ -113,11 +114,19 @@ def _days(site: Site, key: str) -> int:
 # ---- cells ----
 
 
-def _date(name: str) -> Column:
-    """YYYY-MM-DD, with or without a time of day, or YYYYMMDD; NULL for anything else."""
-    digits = F.regexp_replace(F.substring(name, 1, 10), "-", "")
-    written = F.col(name).rlike(r"^(\d{4}-\d{2}-\d{2}($|[ T].*)|\d{8}$)")
-    return F.when(written, F.try_to_date(digits, "yyyyMMdd"))
+def _with_dates(frame: DataFrame, dates: Mapping[str, str]) -> DataFrame:
+    """Adds columns with the dates of others: YYYY-MM-DD, with or without a time of day, or YYYYMMDD; NULL for anything
+    else."""
+
+    def compact(cell: str) -> Column:
+        text, size = F.col(cell), F.octet_length(F.col(cell))
+        has_dashes = (F.substring(text, 5, 1) == "-") & (F.substring(text, 8, 1) == "-")
+        is_whole = has_dashes & ((size == 10) | F.substring(text, 11, 1).isin(" ", "T"))
+        digits = F.concat(F.substring(text, 1, 4), F.substring(text, 6, 2), F.substring(text, 9, 2))
+        return F.when(size == 8, text).when(is_whole, digits)
+
+    texts = {f"__compact_{name}": compact(cell) for name, cell in dates.items()}
+    return with_compact_dates(frame.withColumns(texts), {name: f"__compact_{name}" for name in dates})
 
 
 def _number(name: str) -> Column:
@@ -127,25 +136,25 @@ def _number(name: str) -> Column:
 
 def _whole(name: str) -> Column:
     """A whole number as text, without the `.0` that some programs write."""
-    return F.regexp_replace(name, r"\.0+$", "")
+    return F.when(F.contains(F.col(name), F.lit(".")), F.regexp_replace(name, r"\.0+$", "")).otherwise(F.col(name))
+
+
+def _whole_number(name: str) -> Column:
+    whole = _whole(name)
+    return F.when(~F.contains(whole, F.lit(".")), whole.try_cast("bigint"))  # a cast alone would cut 12.7 down to 12
 
 
 def _concept(name: str) -> Column:
     """The concept, as a number; NULL for concept 0 too."""
-    whole = F.when(_is_whole(name), _whole(name).try_cast("bigint"))
-    return F.nullif(whole, F.lit(0).cast("bigint"))
-
-
-def _is_whole(name: str) -> Column:
-    return _whole(name).rlike(r"^-?\d{1,18}$")  # a cast alone would cut 12.7 down to 12
-
-
-def _no_whole_numbers(*names: str) -> list[Column]:
-    return [reason(~_is_whole(name), f"impossible_number:{name}") for name in names]
+    return F.nullif(_whole_number(name), F.lit(0).cast("bigint"))
 
 
 def _unreadable(name: str, typed: Column, kind: str) -> Column:
     return reason(F.col(name).isNotNull() & typed.isNull(), f"{kind}:{name}")
+
+
+def _no_whole_numbers(*names: str) -> list[Column]:
+    return [_unreadable(name, _whole_number(name), "impossible_number") for name in names]
 
 
 def _tidy(frame: DataFrame) -> DataFrame:
@@ -180,10 +189,10 @@ def _annotate_person(frame: DataFrame, site: Site) -> DataFrame:
 
 
 def _annotate_observation_period(frame: DataFrame, _: Site) -> DataFrame:
-    start, end = _date("observation_period_start_date"), _date("observation_period_end_date")
-    return _tidy(frame).withColumns(
+    cells = {"__start": "observation_period_start_date", "observed_to": "observation_period_end_date"}
+    start, end = map(F.col, cells)
+    return _with_dates(_tidy(frame), cells).withColumns(
         {
-            "observed_to": end,
             "reasons": joined_reasons(
                 missing("observation_period_start_date"), missing("observation_period_end_date"),
                 _unreadable("observation_period_start_date", start, "impossible_date"),
@@ -195,64 +204,47 @@ def _annotate_observation_period(frame: DataFrame, _: Site) -> DataFrame:
 
 
 def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:
-    died = _date("death_date")
-    return _tidy(frame).withColumns(
-        {"died": died, "reasons": joined_reasons(missing("death_date"), impossible("death_date", died))}
-    )
+    reasons = joined_reasons(missing("death_date"), impossible("death_date", F.col("died")))
+    return _with_dates(_tidy(frame), {"died": "death_date"}).withColumn("reasons", reasons)
 
 
 def _annotate_condition(frame: DataFrame, _: Site) -> DataFrame:
-    start = _date("condition_start_date")
-    return _tidy(frame).withColumns(
-        {
-            "start_date": start,
-            "reasons": joined_reasons(
-                missing("condition_occurrence_id"), missing("condition_start_date"),
-                impossible("condition_start_date", start),
-            ),
-        }
-    )  # fmt: skip
+    reasons = joined_reasons(
+        missing("condition_occurrence_id"),
+        missing("condition_start_date"),
+        impossible("condition_start_date", F.col("start_date")),
+    )
+    return _with_dates(_tidy(frame), {"start_date": "condition_start_date"}).withColumn("reasons", reasons)
 
 
 def _annotate_visit(frame: DataFrame, _: Site) -> DataFrame:
-    start, end = _date("visit_start_date"), _date("visit_end_date")
-    return _tidy(frame).withColumns(
-        {
-            "visit_end": end,
-            "reasons": joined_reasons(
-                missing("visit_occurrence_id"), missing("visit_start_date"), impossible("visit_start_date", start),
-                _unreadable("visit_end_date", end, "impossible_date"), reason(end < start, "end_before_start"),
-            ),
-        }
+    cells = {"__start": "visit_start_date", "visit_end": "visit_end_date"}
+    start, end = map(F.col, cells)
+    reasons = joined_reasons(
+        missing("visit_occurrence_id"), missing("visit_start_date"), impossible("visit_start_date", start),
+        _unreadable("visit_end_date", end, "impossible_date"), reason(end < start, "end_before_start"),
     )  # fmt: skip
+    return _with_dates(_tidy(frame), cells).withColumn("reasons", reasons)
 
 
 def _annotate_drug(frame: DataFrame, site: Site) -> DataFrame:
-    start, end = _date("drug_exposure_start_date"), _date("drug_exposure_end_date")
-    quantity, days = _number("quantity"), _number("days_supply")
+    cells = {"start_date": "drug_exposure_start_date", "last_date": "drug_exposure_end_date"}
+    numbers = {"number": _number("quantity"), "days": _number("days_supply")}
+    typed = _with_dates(_tidy(frame), cells).withColumns(numbers)
+    start, end, quantity, days = map(F.col, (*cells, *numbers))
     cancels = F.lit(False) if not _counts_packages(site) else F.coalesce(quantity < 0, F.lit(False))
     end_counts = ~F.coalesce((_drug_type(site) == "dispensing") & (days > 0), F.lit(False))
-    return _tidy(frame).withColumns(
-        {
-            "start_date": start,
-            "last_date": end,
-            "number": quantity,
-            "days": days,
-            "reasons": joined_reasons(
-                missing("drug_exposure_id"), missing("drug_exposure_start_date"),
-                impossible("drug_exposure_start_date", start),
-                _unreadable("drug_exposure_end_date", end, "impossible_date"),
-                # A supply may be planned to last beyond the delivery, but not for ever.
-                reason(end_counts & (end > F.date_add(F.to_date("delivery"), 366)),
-                       "impossible_date:drug_exposure_end_date"),
-                reason(end < start, "end_before_start"),
-                _unreadable("quantity", quantity, "impossible_number"),
-                _unreadable("days_supply", days, "impossible_number"),
-                reason((quantity < 0) & ~cancels, "negative_number:quantity"),
-                reason((days < 0) & ~cancels, "negative_number:days_supply"),
-            ),
-        }
+    reasons = joined_reasons(
+        missing("drug_exposure_id"), missing("drug_exposure_start_date"), impossible("drug_exposure_start_date", start),
+        _unreadable("drug_exposure_end_date", end, "impossible_date"),
+        # A supply may be planned to last beyond the delivery, but not for ever.
+        reason(end_counts & (end > F.date_add(F.to_date("delivery"), 366)), "impossible_date:drug_exposure_end_date"),
+        reason(end < start, "end_before_start"),
+        _unreadable("quantity", quantity, "impossible_number"), _unreadable("days_supply", days, "impossible_number"),
+        reason((quantity < 0) & ~cancels, "negative_number:quantity"),
+        reason((days < 0) & ~cancels, "negative_number:days_supply"),
     )  # fmt: skip
+    return typed.withColumn("reasons", reasons)
 
 
 def _drug_type(site: Site) -> Column:
@@ -268,13 +260,8 @@ def _counts_packages(site: Site) -> bool:
 
 
 def _annotate_measurement(frame: DataFrame, _: Site) -> DataFrame:
-    measured = _date("measurement_date")
-    return _tidy(frame).withColumns(
-        {
-            "measured": measured,
-            "reasons": joined_reasons(missing("measurement_date"), impossible("measurement_date", measured)),
-        }
-    )
+    reasons = joined_reasons(missing("measurement_date"), impossible("measurement_date", F.col("measured")))
+    return _with_dates(_tidy(frame), {"measured": "measurement_date"}).withColumn("reasons", reasons)
 
 
 def _annotate_location(frame: DataFrame, _: Site) -> DataFrame:
