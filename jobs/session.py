@@ -35,6 +35,8 @@ REQUIRED = {
     "spark.sql.parser.escapedStringLiterals": "false",
     # A stage that writes no rows twice still commits, for its fingerprint stands in the commit.
     "spark.databricks.delta.skipRecordingEmptyCommits": "false",
+    # Beside each commit Delta would list all files of the table, and start a job to find them.
+    "spark.databricks.delta.allFilesInCrc.enabled": "false",
     # With a limit in bytes the engine adds up a batch's size after each row of it, which takes a third of its time;
     # batches to Python are bounded by their rows, which are narrow.
     "spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1),

@@ -181,7 +181,7 @@ class Store:
         schema: str,
         name: str,
         frame: DataFrame,
-        mode: Literal["append", "overwrite"],
+        mode: Literal["append", "error", "overwrite"],
         note: Mapping[str, Any],
         options: Mapping[str, str],
     ) -> Commit:
@@ -197,6 +197,8 @@ class Store:
 
     def overwrite(self, schema: str, name: str, frame: DataFrame, note: Mapping[str, Any]) -> Commit:
         """Replace the table in one commit that carries `note`, with the stage's fingerprint in it."""
+        if self.newest(schema, name) is None:  # for a new table the engine would start a job to find no files
+            return self._write(schema, name, frame, "error", note, {})
         return self._write(schema, name, frame, "overwrite", note, {"overwriteSchema": "true"})
 
     def replace_delivery(
