@@ -131,6 +131,7 @@ tumour = Expectations(
         ),
     ),
     _with_person,
+    ("person",),
 )
 
 
@@ -167,6 +168,7 @@ recurrence = Expectations(
         ),
     ),
     _with_tumour,
+    ("person", "tumour"),
 )
 
 dispensing = Expectations(
@@ -236,6 +238,7 @@ biomarker = Expectations(
         Rule("the result is one that its method can have", _strange_result, "warning"),
     ),
     _with_person,
+    ("person",),
 )
 
 

@@ -94,6 +94,7 @@ cohort = Expectations(
         Rule("receptors disagree for at most 5 %", lambda _: F.col("receptor_disagrees"), "warning", 0.05),
     ),
     lambda frame, context: _with_membership("person", frame, context),
+    ("person",),
 )
 
 exposures = Expectations(
@@ -113,6 +114,7 @@ exposures = Expectations(
         ),
     ),
     lambda frame, context: _with_membership("cohort", frame, context),
+    ("cohort",),
 )
 
 
@@ -215,6 +217,7 @@ treatment_lines = Expectations(
         ),
     ),
     _with_neighbours,
+    ("cohort",),
 )
 
 DERIVED = (cohort, exposures, treatment_lines)

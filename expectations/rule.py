@@ -36,10 +36,11 @@ def unprepared(frame: DataFrame, _: Context) -> DataFrame:
 class Expectations:
     """The rules of one table beyond its contract.
 
-    `prepare` adds the columns of other rows or other tables that they need. It keeps the rows; where a table is not
-    at hand it adds columns that violate nothing.
+    `prepare` adds the columns of other rows and of the tables that it `looks_into`. It keeps the rows; where a table is
+    not at hand it adds columns that violate nothing.
     """
 
     table: str
     rules: tuple[Rule, ...]
     prepare: Callable[[DataFrame, Context], DataFrame] = unprepared
+    looks_into: tuple[str, ...] = ()

@@ -66,6 +66,11 @@ def looks_at_rows_alone(name: str) -> bool:
     return EXPECTATIONS[name].prepare is unprepared
 
 
+def looks_into(name: str) -> tuple[str, ...]:
+    """The other tables that rules of the table look into."""
+    return EXPECTATIONS[name].looks_into
+
+
 def check_added(
     name: str,
     frame: DataFrame,

@@ -24,7 +24,15 @@ from jobs.delivery_rules import Judgement, held_back, judge_delivery, mostly_hel
 from jobs.erasure import MARKER, SUPPRESSIONS, Erasure, erase, is_unfinished, read_suppressions, recover
 from jobs.errors import ConfigurationError, InputError
 from jobs.extracts import Extract, find_extracts, identifier_kind, reading
-from jobs.gate import RuleOutcome, check_added, check_table, judge, looks_at_rows_alone, raise_if_critical
+from jobs.gate import (
+    RuleOutcome,
+    check_added,
+    check_table,
+    judge,
+    looks_at_rows_alone,
+    looks_into,
+    raise_if_critical,
+)
 from jobs.identity import key_check, pseudonym_of, read_key
 from jobs.lines import build as lines
 from jobs.local_frame import local_frame
@@ -49,7 +57,6 @@ Counts = dict[str, "pd.DataFrame"]
 NAMES = 3  # of contacts, by the way they are made: those of two ways cannot be told to be the same
 CLAIMS_A_PARTITION = 200_000
 CLAIMS_LOOKED_UP = 1_000_000  # so many go to every machine, to find the people of whom they speak
-LOOKED_INTO = ("person", "tumour", "cohort")  # by rules of other tables
 OVERWRITTEN = ("person", "life_table")  # of all deliveries together, or the same for all
 Before = tuple[str, Counts] | None  # a delivery's date, and its ledger and profile
 
@@ -521,11 +528,10 @@ def _of_marker(run: Run, marker: Commit, table: str) -> Commit:
 
 def _gate(table: str, run: Run) -> list[RuleOutcome]:
     """Judge a table as written; where a critical rule fails the table counts as not done."""
-    others = [] if looks_at_rows_alone(table) else [name for name in LOOKED_INTO if name in run.versions]
     context = {
         "study": run.study,
         "delivery": max(run.delivery, run.latest),
-        "tables": {name: run.read(name) for name in others},
+        "tables": {name: run.read(name) for name in looks_into(table) if name in run.versions},
     }
     outcomes = _judged_by_added(table, run, context)
     if outcomes is None:
@@ -586,7 +592,7 @@ class _Gates:
 
     def __init__(self, run: Run, to_write: Collection[str]) -> None:
         self._run = run
-        self._missing = set(LOOKED_INTO) & set(to_write)
+        self._missing = set(to_write)
         self._waiting: set[str] = set()
         self._one_at_a_time = threading.Lock()
         self._pool = ThreadPoolExecutor(ingest.TABLES_AT_A_TIME)
@@ -603,7 +609,7 @@ class _Gates:
         with self._one_at_a_time:
             self._missing.discard(written)
             self._waiting.update(filter(_has_gate, changed))
-            ready = [name for name in self._waiting if looks_at_rows_alone(name) or not self._missing]
+            ready = [name for name in self._waiting if self._missing.isdisjoint(looks_into(name))]
             self._waiting.difference_update(ready)
             self._begin(ready)
 

@@ -197,7 +197,8 @@ class Store:
 
     def overwrite(self, schema: str, name: str, frame: DataFrame, note: Mapping[str, Any]) -> Commit:
         """Replace the table in one commit that carries `note`, with the stage's fingerprint in it."""
-        if self.newest(schema, name) is None:  # for a new table the engine would start a job to find no files
+        log = Path(self.warehouse, schema, name, "_delta_log")
+        if not _is_remote(self.warehouse) and not log.is_dir():  # or the engine starts a job to find no files
             return self._write(schema, name, frame, "error", note, {})
         return self._write(schema, name, frame, "overwrite", note, {"overwriteSchema": "true"})
 

@@ -34,6 +34,7 @@ from jobs.sources.parse import (
     bare_code,
     counted_codes,
     decoded,
+    digits_between_dashes,
     impossible,
     impossible_number,
     is_malformed,
@@ -43,7 +44,7 @@ from jobs.sources.parse import (
     number,
     reason,
     site_codes,
-    with_compact_dates,
+    with_whole_dates,
 )
 from schemas import TABLES
 
@@ -109,35 +110,29 @@ def _with_dates(frame: DataFrame, site: Site, dates: Mapping[str, str]) -> DataF
     may be a bare year."""
 
     def without_time(cell: str) -> Column:
+        # Most have none, and to cut nothing takes the engine longer than to find nothing.
         return F.when(F.contains(F.col(cell), F.lit(":")), F.regexp_extract(cell, WITH_TIME, 1)).otherwise(F.col(cell))
 
-    def compact(name: str) -> Column:
+    def digits(name: str) -> Column:
         text = F.col(f"__written_{name}")
         size = F.octet_length(text)
-
-        def digits(year: int, month: Column, day: int) -> Column:
-            return F.concat(F.substring(text, year, 4), month, F.substring(text, day, 2))
-
-        def has_dashes(first: int, second: int) -> Column:
-            return (size == 10) & (F.substring(text, first, 1) == "-") & (F.substring(text, second, 1) == "-")
-
         in_words = decoded(F.lower(F.substring(text, 3, 3)), MONTHS)
+        year_first = digits_between_dashes(text, (1, 4), (6, 2), (9, 2))
+        day_first = digits_between_dashes(text, (7, 4), (4, 2), (1, 2))
         return (
             F.when(size == 8, text)
-            .when(has_dashes(5, 8), digits(1, F.substring(text, 6, 2), 9))
-            .when(has_dashes(3, 6), digits(7, F.substring(text, 4, 2), 1))
-            .when(size == 9, digits(6, in_words, 1))
+            .when(size == 10, F.coalesce(year_first, day_first))
+            .when(size == 9, F.concat(F.substring(text, 6, 4), in_words, F.substring(text, 1, 2)))
         )
 
     def day(name: str) -> Column:
         text, no_year = F.col(f"__written_{name}"), dates[name] not in _sas_columns(site)
-        number = F.substring_index(text, ".", 1).try_cast("int")
-        of_number = F.date_add(F.lit("1960-01-01").cast("date"), number)
-        return F.coalesce(F.col(name), F.when(text.rlike(SAS_DAY_NO_YEAR if no_year else SAS_DAY), of_number))
+        days = F.substring_index(text, ".", 1).try_cast("int")
+        since_1960 = F.date_add(F.lit("1960-01-01").cast("date"), days)
+        return F.coalesce(F.col(name), F.when(text.rlike(SAS_DAY_NO_YEAR if no_year else SAS_DAY), since_1960))
 
     written = frame.withColumns({f"__written_{name}": without_time(cell) for name, cell in dates.items()})
-    texts = written.withColumns({f"__compact_{name}": compact(name) for name in dates})
-    dated = with_compact_dates(texts, {name: f"__compact_{name}" for name in dates})
+    dated = with_whole_dates(written, {name: digits(name) for name in dates})
     return dated.withColumns({name: day(name) for name in dates})
 
 

@@ -30,6 +30,7 @@ from jobs.sources.parse import (
     ATC_SHAPE,
     counted_codes,
     decoded,
+    digits_between_dashes,
     first_day,
     impossible,
     joined_reasons,
@@ -38,7 +39,7 @@ from jobs.sources.parse import (
     reason,
     site_codes,
     unknown_code,
-    with_compact_dates,
+    with_whole_dates,
 )
 from schemas import TABLES
 
@@ -118,15 +119,12 @@ def _with_dates(frame: DataFrame, dates: Mapping[str, str]) -> DataFrame:
     """Adds columns with the dates of others: YYYY-MM-DD, with or without a time of day, or YYYYMMDD; NULL for anything
     else."""
 
-    def compact(cell: str) -> Column:
+    def digits(cell: str) -> Column:
         text, size = F.col(cell), F.octet_length(F.col(cell))
-        has_dashes = (F.substring(text, 5, 1) == "-") & (F.substring(text, 8, 1) == "-")
-        is_whole = has_dashes & ((size == 10) | F.substring(text, 11, 1).isin(" ", "T"))
-        digits = F.concat(F.substring(text, 1, 4), F.substring(text, 6, 2), F.substring(text, 9, 2))
-        return F.when(size == 8, text).when(is_whole, digits)
+        has_end = (size == 10) | F.substring(text, 11, 1).isin(" ", "T")
+        return F.when(size == 8, text).when(has_end, digits_between_dashes(text, (1, 4), (6, 2), (9, 2)))
 
-    texts = {f"__compact_{name}": compact(cell) for name, cell in dates.items()}
-    return with_compact_dates(frame.withColumns(texts), {name: f"__compact_{name}" for name in dates})
+    return with_whole_dates(frame, {name: digits(cell) for name, cell in dates.items()})
 
 
 def _number(name: str) -> Column:
@@ -134,14 +132,17 @@ def _number(name: str) -> Column:
     return F.when(F.abs(typed) < MOST, typed)
 
 
-def _whole(name: str) -> Column:
+def _whole_text(name: str) -> Column:
     """A whole number as text, without the `.0` that some programs write."""
+    # To replace nothing takes the engine longer than to find nothing.
     return F.when(F.contains(F.col(name), F.lit(".")), F.regexp_replace(name, r"\.0+$", "")).otherwise(F.col(name))
 
 
 def _whole_number(name: str) -> Column:
-    whole = _whole(name)
-    return F.when(~F.contains(whole, F.lit(".")), whole.try_cast("bigint"))  # a cast alone would cut 12.7 down to 12
+    """NULL for anything else: a cast alone would cut 12.7 down to 12."""
+    whole = _whole_text(name)
+    typed = whole.try_cast("bigint")
+    return F.when((typed.cast("string") == whole) | whole.rlike(r"^-?\d{1,18}$"), typed)
 
 
 def _concept(name: str) -> Column:
@@ -159,7 +160,7 @@ def _no_whole_numbers(*names: str) -> list[Column]:
 
 def _tidy(frame: DataFrame) -> DataFrame:
     """Concepts as whole numbers."""
-    return frame.withColumns({name: _whole(name) for name in frame.columns if name.endswith("_concept_id")})
+    return frame.withColumns({name: _whole_text(name) for name in frame.columns if name.endswith("_concept_id")})
 
 
 # ---- raw tables ----
@@ -167,7 +168,7 @@ def _tidy(frame: DataFrame) -> DataFrame:
 
 def _annotate_person(frame: DataFrame, site: Site) -> DataFrame:
     sexes = site_codes(site, "sexes", SEX)
-    year, month, day = (_whole(name) for name in ("year_of_birth", "month_of_birth", "day_of_birth"))
+    year, month, day = (_whole_text(name) for name in ("year_of_birth", "month_of_birth", "day_of_birth"))
     precision = F.when(month.isNull(), "year").when(day.isNull(), "month").otherwise("day")
     two_digits = F.lpad(month, 2, "0")
     text = F.when(precision == "year", F.concat(year, F.lit("0701"))).otherwise(
@@ -191,16 +192,14 @@ def _annotate_person(frame: DataFrame, site: Site) -> DataFrame:
 def _annotate_observation_period(frame: DataFrame, _: Site) -> DataFrame:
     cells = {"__start": "observation_period_start_date", "observed_to": "observation_period_end_date"}
     start, end = map(F.col, cells)
-    return _with_dates(_tidy(frame), cells).withColumns(
-        {
-            "reasons": joined_reasons(
-                missing("observation_period_start_date"), missing("observation_period_end_date"),
-                _unreadable("observation_period_start_date", start, "impossible_date"),
-                _unreadable("observation_period_end_date", end, "impossible_date"),
-                reason(end < start, "end_before_start"),
-            ),
-        }
-    )  # fmt: skip
+    reasons = joined_reasons(
+        missing("observation_period_start_date"),
+        missing("observation_period_end_date"),
+        _unreadable("observation_period_start_date", start, "impossible_date"),
+        _unreadable("observation_period_end_date", end, "impossible_date"),
+        reason(end < start, "end_before_start"),
+    )
+    return _with_dates(_tidy(frame), cells).withColumn("reasons", reasons)
 
 
 def _annotate_death(frame: DataFrame, _: Site) -> DataFrame:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import and_
 from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, DataFrame
@@ -33,15 +35,41 @@ def _compact_number(name: str) -> Column:
 
 def _date_of_number(day: Column) -> Column:
     year, month = F.floor(day / 10_000).cast("int"), F.floor(day / 100).cast("int") % 100
-    return F.when(day >= 10_000_000, F.make_date(year, month, day % 100))
+    return F.make_date(year, month, day % 100)
 
 
 def with_compact_dates(frame: DataFrame, dates: Mapping[str, str]) -> DataFrame:
     """Adds columns with the compact dates of others: YYYYMMDD as it is, YYYYMM as the 15th, YYYY as 1 July; NULL for
     anything else."""
     numbers = {f"__number_{name}": _compact_number(cell) for name, cell in dates.items()}
-    typed = {name: _date_of_number(F.col(f"__number_{name}")) for name in dates}
+    typed = {
+        name: F.when(F.col(number) >= 10_000_000, _date_of_number(F.col(number)))
+        for name, number in zip(dates, numbers, strict=True)
+    }
     return frame.withColumns(numbers).withColumns(typed).drop(*numbers)
+
+
+def with_whole_dates(frame: DataFrame, written: Mapping[str, Column]) -> DataFrame:
+    """Adds columns with the dates of texts, YYYYMMDD; NULL for anything else. In steps: see `with_partial_dates`."""
+    texts = frame.withColumns({f"__digits_{name}": text for name, text in written.items()})
+    digits = {name: F.col(f"__digits_{name}") for name in written}
+    numbers = {name: F.when(F.octet_length(text) == 8, text.try_cast("int")) for name, text in digits.items()}
+    read = texts.withColumns({f"__number_{name}": number for name, number in numbers.items()})
+
+    def typed(name: str) -> Column:
+        # With a sign, a point or a blank in the place of a digit the number is as small as that of an early year.
+        number = F.col(f"__number_{name}")
+        is_early = (number >= 10_000) & digits[name].rlike(r"^0\d{7}$")
+        return F.when((number >= 10_000_000) | is_early, _date_of_number(number))
+
+    return read.withColumns({name: typed(name) for name in written})
+
+
+def digits_between_dashes(text: Column, *parts: tuple[int, int]) -> Column:
+    """What stands at these places (first sign, how many), put together; NULL unless a dash stands before each that does
+    not begin the text."""
+    dashes = [F.substring(text, first - 1, 1) == "-" for first, _ in parts if first > 1]
+    return F.when(reduce(and_, dashes), F.concat(*(F.substring(text, first, size) for first, size in parts)))
 
 
 def compact_precision(name: str) -> Column:
@@ -77,8 +105,8 @@ def last_day(day: Column, known_to: Column) -> Column:
 
 
 def with_partial_dates(frame: DataFrame, written: Mapping[str, Column]) -> DataFrame:
-    """Adds what `partial_day`, `partial_precision` and `capped_day` of these names give: of YYYY, YYYYMM or YYYYMMDD,
-    with or without dashes, where 00 or 99 stands for an unknown month or day.
+    """Adds to rows with a `delivery` what `partial_day`, `partial_precision` and `capped_day` of these names give: of
+    YYYY, YYYYMM or YYYYMMDD, with or without dashes, where 00 or 99 stands for an unknown month or day.
 
     In steps: the engine's plan has all that makes a column wherever the column is used in the same one.
     """

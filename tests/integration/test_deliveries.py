@@ -24,7 +24,7 @@ from pyspark.sql import functions as F
 
 import jobs.deliveries
 import jobs.pipeline
-from expectations import IS_UNIQUE, rules_of
+from expectations import EXPECTATIONS, IS_UNIQUE, rules_of
 from jobs.cli import COUNTRIES, main
 from jobs.config import Site
 from jobs.deliveries import SETTLED, SUPERSEDED, day_of, settle
@@ -591,6 +591,20 @@ def test_counts_that_are_kept_stay_true_on_another_day(spark: SparkSession) -> N
     }  # fmt: skip
 
 
+def test_rules_look_into_the_tables_that_their_suite_names(spark: SparkSession) -> None:
+    """A gate waits for those and is given no others."""
+
+    class Asked(dict[str, DataFrame]):
+        def get(self, name: str, default: Any = None) -> Any:
+            self[name] = spark.createDataFrame([], TABLES[name].struct())
+            return self[name]
+
+    for name, suite in EXPECTATIONS.items():
+        tables = Asked()
+        suite.prepare(spark.createDataFrame([], TABLES[name].struct()), {"study": None, "tables": tables})
+        assert set(tables) == set(suite.looks_into), name
+
+
 def test_a_key_that_comes_again_is_found_among_the_added(spark: SparkSession) -> None:
     def rows(delivery: str, *given: tuple[str, str, str, int]) -> DataFrame:
         values = [(p * 32, c * 32, datetime.date(2020, 1, day), None, "atc", code, None, "f", 1, delivery)
@@ -691,12 +705,14 @@ def test_a_gate_waits_for_what_its_rules_look_into(monkeypatch: pytest.MonkeyPat
     """And no longer; a table to which nothing was added is there all the same."""
     judged: list[str] = []
     monkeypatch.setattr(jobs.pipeline, "_gate", lambda name, _: judged.append(name) or [])
-    to_write = {"person", "tumour", "recurrence", "dispensing", "quarantine_person"}
+    to_write = {"person", "tumour", "recurrence", "biomarker", "life_table", "dispensing", "quarantine_person"}
     with jobs.pipeline._Gates(None, to_write) as gates:
         for written, changed, expected in (
             ("dispensing", ["dispensing", "superseded_dispensing"], {"dispensing"}),
             ("recurrence", ["recurrence"], set()),
-            ("person", ["person"], {"person"}),
+            ("life_table", ["life_table"], {"life_table"}),
+            ("biomarker", ["biomarker"], set()),
+            ("person", ["person"], {"person", "biomarker"}),
             ("quarantine_person", ["quarantine_person"], set()),
             ("tumour", [], {"recurrence"}),
         ):
