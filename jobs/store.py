@@ -100,10 +100,14 @@ class Store:
     def _address(self, schema: str, name: str) -> str:
         return f"delta.`{self.warehouse}/{schema}/{name}`"
 
+    def _log(self, schema: str, name: str) -> Path | None:
+        """The folder of a table's log; None on an object store."""
+        return None if _is_remote(self.warehouse) else Path(self.warehouse, schema, name, "_delta_log")
+
     def commits(self, schema: str, name: str, limit: int | None = None) -> list[Commit]:
         """The commits that are still in the log, the newest first; none where there is no such table."""
-        if not _is_remote(self.warehouse):
-            log = Path(self.warehouse, schema, name, "_delta_log")
+        log = self._log(schema, name)
+        if log is not None:
             if not log.is_dir():
                 return []
             commits = _commits_in(log, limit)
@@ -197,8 +201,8 @@ class Store:
 
     def overwrite(self, schema: str, name: str, frame: DataFrame, note: Mapping[str, Any]) -> Commit:
         """Replace the table in one commit that carries `note`, with the stage's fingerprint in it."""
-        log = Path(self.warehouse, schema, name, "_delta_log")
-        if not _is_remote(self.warehouse) and not log.is_dir():  # or the engine starts a job to find no files
+        log = self._log(schema, name)
+        if log is not None and not log.is_dir():  # or the engine starts a job to find no files
             return self._write(schema, name, frame, "error", note, {})
         return self._write(schema, name, frame, "overwrite", note, {"overwriteSchema": "true"})
 

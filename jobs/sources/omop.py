@@ -175,14 +175,14 @@ def _annotate_person(frame: DataFrame, site: Site) -> DataFrame:
         F.concat(year, two_digits, F.coalesce(F.lpad(day, 2, "0"), F.lit("15")))
     )
     known = F.coalesce(month, F.lit("1")).rlike(PART) & F.coalesce(day, F.lit("1")).rlike(PART)
-    born = F.when(year.rlike(r"^\d{4}$") & known, F.try_to_date(text, "yyyyMMdd"))
-    return _tidy(frame).withColumns(
+    dated = with_whole_dates(_tidy(frame), {"birth_date": F.when(year.rlike(r"^\d{4}$") & known, text)})
+    return dated.withColumns(
         {
             "sex": decoded("gender_concept_id", sexes),
-            "birth_date": born,
             "birth_date_precision": precision,
             "reasons": joined_reasons(
-                missing("year_of_birth"), missing("gender_concept_id"), impossible("year_of_birth", born),
+                missing("year_of_birth"), missing("gender_concept_id"),
+                impossible("year_of_birth", F.col("birth_date")),
                 unknown_code("gender_concept_id", sexes),
             ),
         }
