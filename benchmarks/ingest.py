@@ -23,12 +23,11 @@ from benchmarks.deliveries import DAYS, ROWS_A_PERSON, site_of, write_delivery
 from jobs.config import Site
 from jobs.contents import with_contents
 from jobs.extracts import BESIDE, CORRUPT, DAMAGED, find_extracts, read_extract
-from jobs.identity import pseudonymise, read_key, with_key, without_key
+from jobs.identity import pseudonymise, read_key, row_pseudonym, with_key, without_key
 from jobs.ingest import TABLES_AT_A_TIME, _mark_duplicates, _with_content
 from jobs.pipeline import Run, _gate, _has_gate, run_stages
 from jobs.session import start_session
 from jobs.sources.adapter import DUPLICATE, PLACE, load_adapter
-from jobs.sources.parse import row_pseudonym
 
 DAY = {"hospital": "inndato", "prescriptions": "Utlevering_Dato"}
 FIRST, SECOND, THIRD = "2023-06-30", "2023-10-31", "2024-02-29"

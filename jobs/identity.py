@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 from jobs.config import Site
 from jobs.errors import ConfigurationError, QualityError
 from jobs.local_frame import local_frame
+from jobs.sources.adapter import CONTENT
 
 MINIMUM_KEY_BYTES = 32
 BLOCK_BYTES = 64
@@ -71,6 +72,11 @@ def first_half(digest: Column) -> Column:
     """The first 32 of the 64 digits of a SHA-256."""
     # As bytes: in text the engine looks for where each sign ends.
     return F.substring(digest.cast("binary"), 1, 32).cast("string")
+
+
+def row_pseudonym() -> Column:
+    """32 hexadecimal digits that stand for a row by what it says: the same row delivered again has the same."""
+    return first_half(F.sha2(F.concat_ws("|", "person_id", *CONTENT), 256))
 
 
 def _pseudonym(text: Column) -> Column:

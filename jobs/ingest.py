@@ -38,6 +38,7 @@ from jobs.identity import (
     people_of,
     pseudonymise,
     pseudonymise_links,
+    row_pseudonym,
     with_hashes,
     with_key,
     without_key,
@@ -162,7 +163,9 @@ def annotate_rows(
     if raw.kept is not None:
         delivered = F.when(F.size("reasons") > 0, _as_delivered(judged.columns, raw))
         judged = judged.withColumn(DELIVERED, delivered)
-    judged = judged.drop(*(column for column in (*said, *CONTENT) if not raw.keeps(column, site)))
+    if raw.names_contacts:
+        judged = judged.withColumn("contact_id", row_pseudonym())
+    judged = judged.drop(*CONTENT, *(column for column in said if not raw.keeps(column, site)))
     return mark_suppressed(judged, suppressions if raw.id_column is not None else None, SUPPRESSED)
 
 

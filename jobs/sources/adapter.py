@@ -68,22 +68,23 @@ class RawTable:
     unique: tuple[str, ...] = ()  # columns in which no two accepted rows are the same: later ones are held back
     discarded: tuple[str, ...] = ()  # cells that tell rows apart but are shown nowhere, as other identifiers
     kept: tuple[str, ...] | None = None
-    # of a large table: what `conform` reads of the cells (None: any), names or prefixes ending in *, and of CONTENT;
-    # the others are not held. Not together with `unique`, or where `relate` gives reasons.
+    # of a large table: what `conform` reads of the cells (None: any), names or prefixes ending in *; the others are
+    # not held. Not together with `unique`, or where `relate` gives reasons.
+    names_contacts: bool = False  # whether rows are contacts without a number of their own: ingest adds `contact_id`
 
     def __post_init__(self) -> None:
         if self.unique and self.kept is not None:
             raise ValueError(f"{self.name}: rows that may still be held back need all their cells")
-        known = {column.lower() for column in (*self.columns, *self.optional, *CONTENT)}
+        known = {column.lower() for column in (*self.columns, *self.optional)}
         strange = [column for column in self.kept or () if column.lower() not in known]
         if strange:
             raise ValueError(f"{self.name}: keeps {strange[0]}, which it does not have")
 
     def keeps(self, column: str, site: Site) -> bool:
         """Whether the column is there after the rows were judged."""
-        if column not in CONTENT and (self.kept is None or column in self.known_codes(site)):
+        if self.kept is None or column in self.known_codes(site):
             return True
-        kept = [one.lower() for one in (*(self.kept or ()), "person_id")]
+        kept = [one.lower() for one in (*self.kept, "person_id")]
         return any(fnmatch.fnmatchcase(column.lower(), one) for one in kept)
 
     def known_codes(self, site: Site) -> dict[str, frozenset[str]]:
@@ -120,7 +121,7 @@ class Adapter:
     @property
     def names_contacts(self) -> bool:
         """Whether contacts have no number of their own and are named by what their row says."""
-        return any(set(CONTENT) & set(raw.kept or ()) for raw in self.raw_tables)
+        return any(raw.names_contacts for raw in self.raw_tables)
 
 
 def load_adapter(country: str) -> Adapter:

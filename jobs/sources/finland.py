@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.sources.adapter import CONTENT, Adapter, RawTable
+from jobs.sources.adapter import Adapter, RawTable
 from jobs.sources.claims import claims_of, seen_in_hospital
 from jobs.sources.icdo import icd10_of
 from jobs.sources.life_table import RAW_TABLES as LIFE_TABLES
@@ -39,7 +39,6 @@ from jobs.sources.parse import (
     partial_day,
     partial_precision,
     reason,
-    row_pseudonym,
     site_codes,
     unknown_code,
     with_partial_dates,
@@ -332,8 +331,8 @@ def _diagnoses(care: DataFrame) -> DataFrame:
     """One row per code and position on a contact, also of what is no ICD-10; of a cell with two codes the second is a
     secondary diagnosis."""
 
-    def position(column: str) -> Column:
-        return F.lit("main" if column.upper() == "PDGO" else "secondary")
+    def position(column: str) -> str:
+        return "main" if column.upper() == "PDGO" else "secondary"
 
     cells = {}
     for column in care.columns:
@@ -380,7 +379,7 @@ def _conform(accepted: Mapping[str, DataFrame], site: Site) -> dict[str, DataFra
         "person_claims": _claims(accepted),
         "tumour": _tumour(accepted["cancer"], site),
         "dispensing": _dispensing(accepted["purchases"]),
-        "hospital_diagnosis": _hospital_diagnosis(accepted["care"].withColumn("contact_id", row_pseudonym())),
+        "hospital_diagnosis": _hospital_diagnosis(accepted["care"]),
         "unknown_codes": _strange_codes(accepted),
         **conform_life_table(accepted, site),
     }
@@ -388,8 +387,7 @@ def _conform(accepted: Mapping[str, DataFrame], site: Site) -> dict[str, DataFra
         named = accepted["recurrence"].withColumn("tumour_id", F.col("tumour_no"))
         conformed["recurrence"] = named.select(*TABLES["recurrence"].column_names)
     if "hospital_drugs" in accepted:
-        given = accepted["hospital_drugs"].withColumn("contact_id", row_pseudonym())
-        conformed["hospital_drug"] = _hospital_drug(given, site)
+        conformed["hospital_drug"] = _hospital_drug(accepted["hospital_drugs"], site)
     if "pathology" in accepted:
         results = accepted["pathology"].withColumn("tumour_id", F.col("tumour_no"))
         conformed["biomarker"] = results.select(*TABLES["biomarker"].column_names)
@@ -443,7 +441,8 @@ ADAPTER = Adapter(
             columns=("HETU", "TUPVA", "LPVM", "PDGO"),
             optional=("SDG*",),
             id_column="HETU",
-            kept=("PDGO", "SDG*", *CONTENT),
+            kept=("PDGO", "SDG*"),
+            names_contacts=True,
             options=TEXT,
         ),
         RawTable(
@@ -452,7 +451,8 @@ ADAPTER = Adapter(
             columns=("HETU", "ATC", "VALMISTE", "ALOITUSPV"),
             optional=("LOPETUSPV", "ANTOREITTI"),
             id_column="HETU",
-            kept=("ATC", "ANTOREITTI", *CONTENT),
+            kept=("ATC", "ANTOREITTI"),
+            names_contacts=True,
             required=False,
             options=TEXT,
             site_codes={"ANTOREITTI": ("routes", frozenset(ROUTE))},

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.sources.adapter import CONTENT, Adapter, RawTable
+from jobs.sources.adapter import Adapter, RawTable
 from jobs.sources.claims import claims_of, seen_in_hospital
 from jobs.sources.icdo import icd10_of
 from jobs.sources.life_table import RAW_TABLES as LIFE_TABLES
@@ -33,7 +33,6 @@ from jobs.sources.parse import (
     not_after_delivery,
     number,
     reason,
-    row_pseudonym,
     site_codes,
     unknown_code,
     with_capped_dates,
@@ -224,14 +223,10 @@ def _recurrence(rows: DataFrame) -> DataFrame:
 
 
 def _hospital_diagnosis(hospital: DataFrame) -> DataFrame:
-    def position(column: str) -> Column:
-        return F.lit("main" if column == "tilstand_1_1" else "secondary")
+    def position(column: str) -> str:
+        return "main" if column == "tilstand_1_1" else "secondary"
 
-    def code(cell: Column) -> Column:
-        return F.nullif(bare_code(cell), F.lit(""))
-
-    contacts = hospital.withColumn("contact_id", row_pseudonym())
-    diagnoses = unpivoted(contacts, ("tilstand_",), code, position).select(
+    diagnoses = unpivoted(hospital, ("tilstand_",), bare_code, position).select(
         "person_id", "contact_id", "start_date", "end_date", F.col("cell").alias("icd10"),
         F.col("of_column").alias("position"), "source_file", "source_row", "delivery",
     )  # fmt: skip
@@ -249,7 +244,6 @@ def _hospital_drug(hospital: DataFrame, site: Site) -> DataFrame:
         unpivoted(hospital.withColumn("route", routes), ("ncmp_", "cyto_", "ncsp_"))
         .withColumn("code_system", system)
         .where(F.col("code_system").isNotNull())
-        .withColumn("contact_id", row_pseudonym())
         .select(
             "person_id", "contact_id", "start_date", F.lit(None).cast("date").alias("end_date"), "code_system",
             F.col("cell").alias("code"), "route", "source_file", "source_row", "delivery",
@@ -326,7 +320,8 @@ ADAPTER = Adapter(
             columns=("lopenr", "inndato", "utdato", "fodselsar", "kjonn", "tilstand_1_1", "nprid_reg"),
             optional=("aar", "drg", "institusjonid", "doddato", "tilstand_*", "ncmp_*", "ncsp_*", "cyto_*"),
             id_column="lopenr",
-            kept=("tilstand_*", "ncmp_*", "ncsp_*", "cyto_*", *CONTENT),
+            kept=("tilstand_*", "ncmp_*", "ncsp_*", "cyto_*"),
+            names_contacts=True,
             options=TEXT,
         ),
         RawTable(

@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.identity import first_half
-from jobs.sources.adapter import CONTENT
-
 if TYPE_CHECKING:
     from jobs.config import Site
 
@@ -211,11 +208,6 @@ def decoded(code: Column | str, meaning: Mapping[str, str]) -> Column:
     return F.lit(None).cast("string") if column is None else column.cast("string")
 
 
-def row_pseudonym() -> Column:
-    """32 hexadecimal digits that stand for a row by what it says: the same row delivered again has the same."""
-    return first_half(F.sha2(F.concat_ws("|", "person_id", *CONTENT), 256))
-
-
 def bare_code(text: Column) -> Column:
     """A code in upper case without dots, blanks and other signs."""
     # Most are bare, and to replace nothing takes the engine three times as long as to find nothing.
@@ -238,11 +230,3 @@ def is_malformed() -> Column:
 def joined_reasons(*reasons: Column) -> Column:
     """The reasons that hold, as text with commas between; ingest makes the array, for most rows have none."""
     return F.concat_ws(",", *reasons)
-
-
-def without_nulls(values: Column) -> Column:
-    """What is in an array, each value once, in the order of the first ones.
-
-    Unlike `filter` and `array_compact` this is compiled, and so is what makes the values.
-    """
-    return F.array_except(values, F.array(F.lit(None)))

@@ -17,7 +17,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.errors import ConfigurationError
-from jobs.sources.adapter import CONTENT, Adapter, RawTable
+from jobs.sources.adapter import Adapter, RawTable
 from jobs.sources.claims import claims_of, seen_in_hospital
 from jobs.sources.icdo import icd10_of
 from jobs.sources.life_table import RAW_TABLES as LIFE_TABLES
@@ -39,7 +39,6 @@ from jobs.sources.parse import (
     number,
     partial_precision,
     reason,
-    row_pseudonym,
     site_codes,
     unknown_code,
     with_partial_dates,
@@ -96,7 +95,6 @@ ATC = r"^[A-Z][0-9]{2}[A-Z]{2}[0-9]{2}$"  # a whole one
 ATC_AMONG_OTHERS = r"(?:^|[\s;,])[A-Z][0-9]{2}[A-Z]{2}[0-9]{2}[\u0085\u2028\u2029]?(?:$|[\s;,])"
 DIAGNOSES = tuple(f"DIA{number}" for number in range(1, 31))
 CAUSES = tuple(f"EKOD{number}" for number in range(1, 8))
-CONTACTS = ("patient", "hospital_drugs")  # raw tables of which a row is a contact
 PROCEDURES = ("OP", *(f"OP{number}" for number in range(1, 31)))
 
 
@@ -384,13 +382,10 @@ def _hospital_diagnosis(patient: DataFrame) -> DataFrame:
     """One row per diagnosis on a contact, codes of older classifications left out; the main one is often repeated as
     the first of the others."""
 
-    def position(column: str) -> Column:
-        return F.lit("main" if column == "HDIA" else "secondary")
+    def position(column: str) -> str:
+        return "main" if column == "HDIA" else "secondary"
 
-    def code(cell: Column) -> Column:
-        return F.nullif(bare_code(cell), F.lit(""))
-
-    every = unpivoted(patient, ("HDIA", *DIAGNOSES, *CAUSES), code, position)
+    every = unpivoted(patient, ("HDIA", *DIAGNOSES, *CAUSES), bare_code, position)
     diagnoses = every.where(F.col("cell").rlike(ICD10_SHAPE))
     contact = ("person_id", "contact_id", "start_date", "end_date", "source_file", "source_row", "delivery")
     # main comes before secondary
@@ -402,7 +397,7 @@ def _strange_diagnoses(patient: DataFrame) -> DataFrame:
     """Diagnoses that are no ICD-10, with counts."""
     columns = [column for column in ("HDIA", *DIAGNOSES, *CAUSES) if column in patient.columns]
     rows = patient.where(reduce(or_, map(_is_no_icd10, columns))).select(*columns)
-    codes = unpivoted(rows, tuple(columns), lambda cell: cell, F.lit)
+    codes = unpivoted(rows, tuple(columns), lambda cell: cell, str)
     counted = codes.where(_is_no_icd10("cell")).groupBy("of_column", "cell").agg(F.count("*").alias("n"))
     return counted.select(
         F.lit("patient").alias("raw_table"), F.col("of_column").alias("column"), F.col("cell").alias("code"), "n"
@@ -442,13 +437,12 @@ def _dispensing(prescriptions: DataFrame) -> DataFrame:
 
 def _conform(accepted: Mapping[str, DataFrame], site: Site) -> dict[str, DataFrame]:
     births = _births(accepted["population"])
-    named = {name: accepted[name].withColumn("contact_id", row_pseudonym()) for name in CONTACTS if name in accepted}
     conformed = {
         "person_claims": _claims(accepted, births),
         "tumour": _tumour(accepted["cancer"], births, site),
         "dispensing": _dispensing(accepted["prescriptions"]),
-        "hospital_diagnosis": _hospital_diagnosis(named["patient"]),
-        "hospital_drug": _hospital_drug(named, site),
+        "hospital_diagnosis": _hospital_diagnosis(accepted["patient"]),
+        "hospital_drug": _hospital_drug(accepted, site),
         "unknown_codes": _strange_diagnoses(accepted["patient"]),
         **conform_life_table(accepted, site),
     }
@@ -527,7 +521,8 @@ ADAPTER = Adapter(
             columns=("LopNr", "INDATUM", "UTDATUM", "HDIA"),
             optional=(*DIAGNOSES, *CAUSES, *PROCEDURES),
             id_column="LopNr",
-            kept=("HDIA", *DIAGNOSES, *CAUSES, *PROCEDURES, *CONTENT),
+            kept=("HDIA", *DIAGNOSES, *CAUSES, *PROCEDURES),
+            names_contacts=True,
             options=TEXT,
         ),
         RawTable(
@@ -536,7 +531,8 @@ ADAPTER = Adapter(
             columns=("LopNr", "ATC", "STARTDAT"),
             optional=("SLUTDAT", "ADMSATT"),
             id_column="LopNr",
-            kept=("ATC", "ADMSATT", *CONTENT),
+            kept=("ATC", "ADMSATT"),
+            names_contacts=True,
             required=False,
             options=TEXT,
             site_codes={"ADMSATT": ("routes", frozenset(ROUTE))},

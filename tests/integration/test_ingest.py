@@ -36,7 +36,6 @@ from jobs.sources.parse import (
     joined_reasons,
     last_day,
     not_after_delivery,
-    row_pseudonym,
     with_compact_dates,
 )
 from schemas import TABLES
@@ -158,22 +157,20 @@ def test_what_tells_rows_apart_tells_no_identifier(spark: SparkSession, tmp_path
     """Whoever has the tables but not the key could try identifiers until a hash fits, also where one stands in a column
     that is ignored: so no hash is made without the key."""
     (tmp_path / "people.csv").write_text("id,born,sex,number\n7,1950-01-02,1,7\n7,1950-01-03,1,7\n,1950-01-02,1,7\n")
-    site, raw = _site(tmp_path), dataclasses.replace(PEOPLE, kept=CONTENT)
-    contents, named = [], []
+    site, raw = _site(tmp_path), dataclasses.replace(PEOPLE, names_contacts=True)
+    named = []
     for key in (KEY, b"K" * MINIMUM_KEY_BYTES):
         rows = read_extract(spark, find_extracts(_fail, site, ADAPTER)["people"])
-        annotated = annotate_rows(rows, raw, site, key, None, 1, "2026-01-01").withColumn("name", row_pseudonym())
-        found = annotated.orderBy("__position").collect()
-        contents.append([tuple(row[column] for column in CONTENT) for row in found])
-        named.append([row.name for row in found])
-    for of_key in (contents, named):
-        assert len(set(of_key[0])) == 3
-        assert not set(of_key[0]) & set(of_key[1])
+        annotated = annotate_rows(rows, raw, site, key, None, 1, "2026-01-01")
+        assert not set(CONTENT) & set(annotated.columns)
+        named.append([row.contact_id for row in annotated.orderBy("__position").collect()])
+    assert len(set(named[0])) == 3, "the last one has no person, and is told by its cells alone"
+    assert not set(named[0]) & set(named[1])
 
 
 def test_a_row_is_the_same_when_its_file_gets_a_column_more(spark: SparkSession, tmp_path: Path) -> None:
     """Where it is empty. And another where the same cell stands in another column."""
-    site, raw, names = _site(tmp_path), dataclasses.replace(PEOPLE, kept=CONTENT), []
+    site, raw, names = _site(tmp_path), dataclasses.replace(PEOPLE, names_contacts=True), []
     for header, row in (
         ("id,born,sex,code_1", "7,1950-01-02,1,C50"),
         ("id,born,code_0,sex,code_1,place", "7,1950-01-02,,1,C50,"),
@@ -188,7 +185,7 @@ def test_a_row_is_the_same_when_its_file_gets_a_column_more(spark: SparkSession,
         rows = read_extract(spark, find_extracts(_fail, site, ADAPTER)["people"])
         annotated = annotate_rows(rows, raw, site, KEY, None, 1, "2026-01-01")
         assert {type_ for _, type_ in annotated.dtypes} & {"binary"} == set(), "nothing that is made of the key stays"
-        names.append(annotated.select(row_pseudonym()).collect()[0][0])
+        names.append(annotated.select("contact_id").collect()[0][0])
     assert names[0] == names[1] == names[2]
     assert names[4] == names[5], "ignored cells count by the names of their columns, wherever they stand"
     assert len(set(names)) == 4
