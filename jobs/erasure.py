@@ -55,10 +55,8 @@ def is_unfinished(store: Store) -> bool:
     return newest is not None and bool(newest.note.get(UNFINISHED))
 
 
-def mark_suppressed(rows: DataFrame, suppressions: DataFrame | None, mark: str) -> DataFrame:
+def mark_suppressed(rows: DataFrame, suppressions: DataFrame, mark: str) -> DataFrame:
     """`rows` with the boolean column `mark`: the row's person_id is on the list."""
-    if suppressions is None:
-        return rows.withColumn(mark, F.lit(False))
     listed = suppressions.select(F.col("suppression").alias("__suppression"), F.lit(True).alias("__listed"))
     joined = rows.withColumn("__suppression", _suppression(F.col("person_id"))).join(
         F.broadcast(listed), "__suppression", "left"

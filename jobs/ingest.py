@@ -79,7 +79,8 @@ def _mark_duplicates(frame: DataFrame, together: str, partitions: int) -> DataFr
 
 
 def _with_reasons(annotated: DataFrame, raw: RawTable) -> DataFrame:
-    """Adds to the adapter's reasons those that hold of any raw table: `reasons` as a sorted array, each once."""
+    """Adds to the adapter's reasons those that hold of any raw table: `reasons` as a sorted array, each once; NULL
+    where there is none."""
     general = [
         F.when(F.col(CORRUPT), F.lit(MALFORMED)),
         F.when(F.col(DAMAGED), F.lit("damaged_text")),
@@ -88,12 +89,8 @@ def _with_reasons(annotated: DataFrame, raw: RawTable) -> DataFrame:
         general.append(F.when(F.col("person_id").isNull(), F.lit("missing_identifier")))
     every = annotated.withColumn("reasons", F.concat_ws(",", "reasons", *general)).drop(CORRUPT, DAMAGED)
     codes = F.array_remove(F.array_distinct(F.split("reasons", ",")), "")
-    nothing = F.array().cast("array<string>")
-    told = (
-        F.when(F.col("reasons") == "", nothing)
-        .when(F.contains("reasons", F.lit(MALFORMED)), F.array(F.lit(MALFORMED)))
-        .otherwise(F.sort_array(codes))
-    )
+    is_lone = F.contains("reasons", F.lit(MALFORMED))
+    told = F.when(is_lone, F.array(F.lit(MALFORMED))).when(F.col("reasons") != "", F.sort_array(codes))
     return every.withColumn("reasons", told)
 
 
@@ -115,7 +112,7 @@ def _as_delivered(columns: list[str], raw: RawTable) -> Column:
 
 def _hold_back_repeated_keys(judged: DataFrame, key: Sequence[str]) -> DataFrame:
     """Adds the reason `repeated_key` to accepted rows that contradict an earlier one of the same key."""
-    counts = ~F.col(DUPLICATE) & (F.size("reasons") == 0)
+    counts = ~F.col(DUPLICATE) & F.col("reasons").isNull()
     order = Window.partitionBy(*key, counts).orderBy(*PLACE).rowsBetween(Window.unboundedPreceding, Window.currentRow)
     is_later = counts & (F.row_number().over(order) > 1)
     return judged.withColumn("reasons", F.when(is_later, F.array(F.lit("repeated_key"))).otherwise(F.col("reasons")))
@@ -132,9 +129,9 @@ def annotate_rows(
     people: DataFrame | None = None,
 ) -> DataFrame:
     """Raw rows with pseudonyms (by a key file's `people`, where there is one), the adapter's typed columns, `reasons`
-    (sorted, empty: accepted), the flags of what stands in them (jobs/delivery_profile.py), `__duplicate` and
-    `__suppressed` (of an erased person: neither accepted nor held back), each person's rows together; without the cells
-    that nothing reads afterwards."""
+    (sorted, NULL: none), the flags of what stands in them (jobs/delivery_profile.py), `__duplicate` and, where somebody
+    was erased, `__suppressed` (of an erased person: neither accepted nor held back), each person's rows together;
+    without the cells that nothing reads afterwards."""
     cells = [column for column in rows.columns if column not in (*LINEAGE, *PLACE, BESIDE, CORRUPT, DAMAGED)]
     if people is not None and raw.id_column is not None:
         rows = identify(rows, raw.id_column, people, key)
@@ -161,12 +158,22 @@ def annotate_rows(
     if raw.unique:
         judged = _hold_back_repeated_keys(judged, raw.unique)
     if raw.kept is not None:
-        delivered = F.when(F.size("reasons") > 0, _as_delivered(judged.columns, raw))
+        delivered = F.when(F.col("reasons").isNotNull(), _as_delivered(judged.columns, raw))
         judged = judged.withColumn(DELIVERED, delivered)
     if raw.names_contacts:
         judged = judged.withColumn("contact_id", row_pseudonym())
     judged = judged.drop(*CONTENT, *(column for column in said if not raw.keeps(column, site)))
-    return mark_suppressed(judged, suppressions if raw.id_column is not None else None, SUPPRESSED)
+    if suppressions is not None and raw.id_column is not None:
+        judged = mark_suppressed(judged, suppressions, SUPPRESSED)
+    return judged
+
+
+def _with_what_is_the_same(held: DataFrame, delivery: str) -> DataFrame:
+    """Annotated rows with what is the same in all, or in nearly all: held for each row, it would be written and read
+    for each."""
+    no_reason = F.array().cast("array<string>")
+    told = held.withColumns({"delivery": F.lit(delivery), "reasons": F.coalesce("reasons", no_reason)})
+    return told if SUPPRESSED in told.columns else told.withColumn(SUPPRESSED, F.lit(False))
 
 
 @dataclass(frozen=True)
@@ -313,7 +320,7 @@ def ingested_tables(
         ensure_one_person(name, people)
     with ThreadPoolExecutor(TABLES_AT_A_TIME) as pool:  # a plan of many columns takes the engine its time
         held = list(pool.map(lambda name: annotated(name).persist(StorageLevel.MEMORY_AND_DISK), names))
-    raw_rows = {name: frame.withColumn("delivery", F.lit(delivery)) for name, frame in zip(names, held, strict=True)}
+    raw_rows = {name: _with_what_is_the_same(frame, delivery) for name, frame in zip(names, held, strict=True)}
     try:
         if adapter.relate is not None:
             related = adapter.relate(raw_rows, site)
