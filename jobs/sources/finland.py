@@ -331,8 +331,8 @@ def _diagnoses(care: DataFrame) -> DataFrame:
     """One row per code and position on a contact, also of what is no ICD-10; of a cell with two codes the second is a
     secondary diagnosis."""
 
-    def position(column: str) -> str:
-        return "main" if column.upper() == "PDGO" else "secondary"
+    def position(column: str) -> Column:
+        return F.lit("main" if column.upper() == "PDGO" else "secondary")
 
     cells = {}
     for column in care.columns:

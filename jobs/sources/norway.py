@@ -223,8 +223,8 @@ def _recurrence(rows: DataFrame) -> DataFrame:
 
 
 def _hospital_diagnosis(hospital: DataFrame) -> DataFrame:
-    def position(column: str) -> str:
-        return "main" if column == "tilstand_1_1" else "secondary"
+    def position(column: str) -> Column:
+        return F.lit("main" if column == "tilstand_1_1" else "secondary")
 
     diagnoses = unpivoted(hospital, ("tilstand_",), bare_code, position).select(
         "person_id", "contact_id", "start_date", "end_date", F.col("cell").alias("icd10"),

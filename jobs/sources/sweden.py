@@ -382,8 +382,8 @@ def _hospital_diagnosis(patient: DataFrame) -> DataFrame:
     """One row per diagnosis on a contact, codes of older classifications left out; the main one is often repeated as
     the first of the others."""
 
-    def position(column: str) -> str:
-        return "main" if column == "HDIA" else "secondary"
+    def position(column: str) -> Column:
+        return F.lit("main" if column == "HDIA" else "secondary")
 
     every = unpivoted(patient, ("HDIA", *DIAGNOSES, *CAUSES), bare_code, position)
     diagnoses = every.where(F.col("cell").rlike(ICD10_SHAPE))
@@ -397,7 +397,7 @@ def _strange_diagnoses(patient: DataFrame) -> DataFrame:
     """Diagnoses that are no ICD-10, with counts."""
     columns = [column for column in ("HDIA", *DIAGNOSES, *CAUSES) if column in patient.columns]
     rows = patient.where(reduce(or_, map(_is_no_icd10, columns))).select(*columns)
-    codes = unpivoted(rows, tuple(columns), lambda cell: cell, str)
+    codes = unpivoted(rows, tuple(columns), lambda cell: cell, F.lit)
     counted = codes.where(_is_no_icd10("cell")).groupBy("of_column", "cell").agg(F.count("*").alias("n"))
     return counted.select(
         F.lit("patient").alias("raw_table"), F.col("of_column").alias("column"), F.col("cell").alias("code"), "n"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import re
 
-from pyspark.sql import SparkSession
+from pyspark.sql import Column, SparkSession
+from pyspark.sql import functions as F
 
 from jobs.sources.parse import bare_code
 from jobs.sources.unpivot import unpivoted
@@ -15,6 +16,10 @@ CELLS = (None, None, "C509", "c50.9", "C50-9", "...", "I10", "i10", " ", "Å", "
 
 def _kind(column: str) -> str | None:
     return {"m": "main", "s": "secondary"}.get(column[2])
+
+
+def _kind_told(column: str) -> Column:
+    return F.lit(_kind(column)).cast("string")
 
 
 def _bare(cell: str) -> str:
@@ -34,7 +39,7 @@ def test_each_code_stands_once_for_each_kind_of_column(spark: SparkSession) -> N
     }
     schema = ", ".join(["row int", *(f"{column} string" for column in columns), "other string"])
     wide = spark.createDataFrame([(number, *row, "x") for number, row in enumerate(rows)], schema)
-    long = unpivoted(wide, ("d_",), bare_code, _kind)
+    long = unpivoted(wide, ("d_",), bare_code, _kind_told)
     assert long.columns == ["row", "other", "cell", "of_column"]
     found = [(row["row"], row["cell"], row["of_column"]) for row in long.collect()]
     assert len(found) == len(set(found)), "equal ones once"
@@ -49,7 +54,7 @@ def test_rows_without_such_columns_give_none(spark: SparkSession) -> None:
 def test_codes_of_unlike_columns_stand_side_by_side(spark: SparkSession) -> None:
     wide = spark.createDataFrame([("a", "A", "a")], "d_1 string, d_2 string, d_3 string")
     assert [row.cell for row in unpivoted(wide, ("d_",)).collect()] == ["A"], "in upper case unless said otherwise"
-    assert sorted(map(tuple, unpivoted(wide, ("d_",), lambda cell: cell, str).collect())) == [
+    assert sorted(map(tuple, unpivoted(wide, ("d_",), lambda cell: cell, F.lit).collect())) == [
         ("A", "d_2"),
         ("a", "d_1"),
         ("a", "d_3"),
