@@ -130,8 +130,8 @@ def annotate_rows(
 ) -> DataFrame:
     """Raw rows with pseudonyms (by a key file's `people`, where there is one), the adapter's typed columns, `reasons`
     (sorted, NULL: none), the flags of what stands in them (jobs/delivery_profile.py), `__duplicate` and, where somebody
-    was erased, `__suppressed` (of an erased person: neither accepted nor held back), each person's rows together;
-    without the cells that nothing reads afterwards."""
+    was erased, `__suppressed` (of an erased person: neither accepted nor held back), `contact_id` where the raw table
+    names contacts, each person's rows together; without the cells that nothing reads afterwards."""
     cells = [column for column in rows.columns if column not in (*LINEAGE, *PLACE, BESIDE, CORRUPT, DAMAGED)]
     if people is not None and raw.id_column is not None:
         rows = identify(rows, raw.id_column, people, key)
@@ -168,9 +168,9 @@ def annotate_rows(
     return judged
 
 
-def _with_what_is_the_same(held: DataFrame, delivery: str) -> DataFrame:
-    """Annotated rows with what is the same in all, or in nearly all: held for each row, it would be written and read
-    for each."""
+def _completed(held: DataFrame, delivery: str) -> DataFrame:
+    """Annotated rows as adapters see them: with `delivery`, no NULL for `reasons`, and `__suppressed`. What is the same
+    in nearly all rows is not held for each of them."""
     no_reason = F.array().cast("array<string>")
     told = held.withColumns({"delivery": F.lit(delivery), "reasons": F.coalesce("reasons", no_reason)})
     return told if SUPPRESSED in told.columns else told.withColumn(SUPPRESSED, F.lit(False))
@@ -320,7 +320,7 @@ def ingested_tables(
         ensure_one_person(name, people)
     with ThreadPoolExecutor(TABLES_AT_A_TIME) as pool:  # a plan of many columns takes the engine its time
         held = list(pool.map(lambda name: annotated(name).persist(StorageLevel.MEMORY_AND_DISK), names))
-    raw_rows = {name: _with_what_is_the_same(frame, delivery) for name, frame in zip(names, held, strict=True)}
+    raw_rows = {name: _completed(frame, delivery) for name, frame in zip(names, held, strict=True)}
     try:
         if adapter.relate is not None:
             related = adapter.relate(raw_rows, site)

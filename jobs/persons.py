@@ -77,9 +77,9 @@ def build_persons(claims: DataFrame, partitions: int = 1) -> DataFrame:
     )
 
 
-def rebuild_persons(people: DataFrame, claims: DataFrame, changed: DataFrame, partitions: int = 1) -> DataFrame:
-    """The table `person` from `claims`, of which `changed` came or went since `people` was made, few: who is in none of
-    those stays the same."""
-    spoken_of = F.broadcast(changed.select("person_id").distinct())
+def rebuild_persons(people: DataFrame, claims: DataFrame, added: DataFrame, partitions: int = 1) -> DataFrame:
+    """The table `person` from `claims`, when `people` was made of all of them but `added`, which are few: who is in
+    none of those stays the same."""
+    spoken_of = F.broadcast(added.select("person_id").distinct())
     anew = build_persons(claims.join(spoken_of, "person_id", "left_semi"), partitions)
     return anew.unionByName(people.join(spoken_of, "person_id", "left_anti"))

@@ -163,20 +163,6 @@ class Store:
         except AnalysisException:
             raise InputError(f"table {schema}.{name}: version {version} is not there; run its stage again") from None
 
-    def changes(self, schema: str, name: str, after: int, until: int) -> DataFrame | None:
-        """The rows that came or went after one version until another, by the change data feed; None where that range
-        of it is gone."""
-        from pyspark.errors import PySparkException
-
-        feed = self.spark.read.format("delta").option("readChangeFeed", "true")
-        feed = feed.option("startingVersion", after + 1).option("endingVersion", until)
-        try:
-            changes = feed.load(f"{self.warehouse}/{schema}/{name}")
-            changes.count()  # its files are not looked at before they are read
-        except PySparkException:
-            return None
-        return changes
-
     def count(self, schema: str, name: str, version: int) -> int:
         """The rows of a version, from Delta's own statistics."""
         return self.read(schema, name, version).count()

@@ -206,9 +206,9 @@ def rebuilt(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """In how many partitions people of whom a delivery speaks were made anew, each time."""
     partitions: list[int] = []
 
-    def counted(people: DataFrame, claims: DataFrame, changed: DataFrame, number: int) -> DataFrame:
+    def counted(people: DataFrame, claims: DataFrame, added: DataFrame, number: int) -> DataFrame:
         partitions.append(number)
-        return rebuild_persons(people, claims, changed, number)
+        return rebuild_persons(people, claims, added, number)
 
     monkeypatch.setattr(jobs.pipeline, "rebuild_persons", counted)
     return partitions
@@ -326,7 +326,7 @@ def test_a_corrected_delivery_replaces_its_rows(
     corrected = _drawn(17)
     _write(folder, DAYS[1], corrected)
     assert in_order.call("ingest", DAYS[1]) == 0
-    assert len(rebuilt) == 1, "the change feed tells of whom it spoke before and of whom it speaks now"
+    assert rebuilt == [], "of whom it spoke before is not told by what it says now"
     _ensure_people_as_claimed(in_order)
     deliveries = {DAYS[0]: _drawn(0), DAYS[1]: corrected, DAYS[2]: _drawn(2)}
     assert _comparable(in_order.tables()) == _comparable(_expected(deliveries))
@@ -336,40 +336,6 @@ def test_a_corrected_delivery_replaces_its_rows(
     assert {(row.delivery, row.raw_table): row.rows_in for row in counts} == {
         (day, table): len(rows) for day, delivery in deliveries.items() for table, rows in delivery.items()
     }
-
-
-def test_where_the_change_feed_is_gone_all_people_are_made_anew(
-    folder: Path,
-    in_order: Warehouse,
-    rebuilt: list[int],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """With one line that says so, and to the same end."""
-    corrected = _drawn(18)
-    _write(folder, DAYS[1], corrected)
-    changes = Store.changes
-
-    def gone(store: Store, schema: str, name: str, after: int, until: int) -> DataFrame | None:
-        for file in (folder / in_order.name / schema / name / "_change_data").glob("*"):
-            file.unlink()
-        for line in (folder / in_order.name / schema / name / "_delta_log" / f"{until:020}.json").open():
-            removed = json.loads(line).get("remove")
-            if removed:
-                (folder / in_order.name / schema / name / removed["path"]).unlink()
-        return changes(store, schema, name, after, until)
-
-    monkeypatch.setattr(Store, "changes", gone)
-    capsys.readouterr()
-    assert in_order.call("ingest", DAYS[1]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if not line.startswith("[")] == [
-        "person: the change feed of person_claims does not go back far enough; all are made anew"
-    ]
-    assert rebuilt == []
-    _ensure_people_as_claimed(in_order)
-    deliveries = {DAYS[0]: _drawn(0), DAYS[1]: corrected, DAYS[2]: _drawn(2)}
-    assert _comparable(in_order.tables()) == _comparable(_expected(deliveries))
 
 
 def test_contacts_with_names_of_two_kinds_are_not_mixed(

@@ -41,6 +41,7 @@ from jobs.sources.parse import (
 from schemas import TABLES
 
 KEY = b"k" * MINIMUM_KEY_BYTES
+KEYS = (KEY, b"K" * MINIMUM_KEY_BYTES)
 
 
 def _annotate(frame: DataFrame, _: Site) -> DataFrame:
@@ -159,13 +160,16 @@ def test_what_tells_rows_apart_tells_no_identifier(spark: SparkSession, tmp_path
     (tmp_path / "people.csv").write_text("id,born,sex,number\n7,1950-01-02,1,7\n7,1950-01-03,1,7\n,1950-01-02,1,7\n")
     site, raw = _site(tmp_path), dataclasses.replace(PEOPLE, names_contacts=True)
     named = []
-    for key in (KEY, b"K" * MINIMUM_KEY_BYTES):
-        rows = read_extract(spark, find_extracts(_fail, site, ADAPTER)["people"])
+    rows = read_extract(spark, find_extracts(_fail, site, ADAPTER)["people"])
+    for key in KEYS:
         annotated = annotate_rows(rows, raw, site, key, None, 1, "2026-01-01")
         assert not set(CONTENT) & set(annotated.columns)
         named.append([row.contact_id for row in annotated.orderBy("__position").collect()])
     assert len(set(named[0])) == 3, "the last one has no person, and is told by its cells alone"
     assert not set(named[0]) & set(named[1])
+    one, other = (with_hashes(with_key(rows, key), ["born"], CONTENT).select(*CONTENT).first() for key in KEYS)
+    assert one is not None and other is not None
+    assert one[0] != other[0] and one[1] != other[1], "each part of the hash"
 
 
 def test_a_row_is_the_same_when_its_file_gets_a_column_more(spark: SparkSession, tmp_path: Path) -> None:
