@@ -68,7 +68,7 @@ def without_key(keyed: DataFrame) -> DataFrame:
     return keyed.drop(INNER, OUTER, SECRET)
 
 
-def first_half(digest: Column) -> Column:
+def _first_half(digest: Column) -> Column:
     """The first 32 of the 64 digits of a SHA-256."""
     # As bytes: in text the engine looks for where each sign ends.
     return F.substring(digest.cast("binary"), 1, 32).cast("string")
@@ -76,12 +76,12 @@ def first_half(digest: Column) -> Column:
 
 def row_pseudonym() -> Column:
     """32 hexadecimal digits that stand for a row by what it says: the same row delivered again has the same."""
-    return first_half(F.sha2(F.concat_ws("|", "person_id", *CONTENT), 256))
+    return _first_half(F.sha2(F.concat_ws("|", "person_id", *CONTENT), 256))
 
 
 def _pseudonym(text: Column) -> Column:
     inner = F.unhex(F.sha2(F.concat(F.col(INNER), text.cast("binary")), 256))
-    return first_half(F.sha2(F.concat(F.col(OUTER), inner), 256))
+    return _first_half(F.sha2(F.concat(F.col(OUTER), inner), 256))
 
 
 def with_hashes(keyed: DataFrame, said: Sequence[Column], names: tuple[str, str]) -> DataFrame:
