@@ -68,11 +68,12 @@ wheel: setup ## dist/treatment_lines-*.whl
 	@rm -rf build
 	@sha256sum dist/*.whl
 
-benchmark: setup ## lines against Spark's sort, Spark SQL and DuckDB; survival against R; ingest (BENCHMARK="--people 125000 --repeats 1")
+benchmark: setup ## lines against Spark's sort, Spark SQL and DuckDB; survival against R; ingest; changes (BENCHMARK="--people 125000 --repeats 1")
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[benchmark]'
 	@$(BIN)/python -m benchmarks.lines $(BENCHMARK)
 	@$(BIN)/python -m benchmarks.survival
 	@$(BIN)/python -m benchmarks.ingest
+	@$(BIN)/python -m benchmarks.changes
 
 clean: ## remove everything that make made
 	@rm -rf $(VENV) build dist out/demo *.egg-info spark-warehouse .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -24,6 +24,7 @@ DRUG_ROW_COLUMNS = (
     "quantity double, packages double, ddd double, days_supply int, source_file string, source_row bigint"
 )
 ALWAYS = (date(1, 1, 1), date(9999, 12, 31))
+DRUG_TABLES = ("hospital_drug", "dispensing")
 
 
 def code_rows(drugs: Drugs, country: str | None) -> list[tuple[str, str, date, date, str]]:
@@ -54,7 +55,7 @@ def code_frame(session: SparkSession, drugs: Drugs, country: str | None) -> Data
 
 
 def drug_rows(tables: Mapping[str, DataFrame], people: DataFrame) -> DataFrame:
-    """The rows of `hospital_drug` and `dispensing` in one shape, one row per row; a table that is absent has none.
+    """The rows of DRUG_TABLES in one shape, one row per row; a table that is absent has none.
 
     `end_date` is NULL where a drug was given once. `quantity` is a dispensing's packages, else its DDD.
     """

@@ -49,7 +49,7 @@ def build_cohort(tables: Mapping[str, DataFrame], study: Study, drugs: Drugs, co
     """
     steps = _steps(study)
     selected = _selection(tables, study, steps).where(F.col("passed") == len(steps) - 1)
-    with_tumour = _tumours_of_kind(tables["tumour"], study).select("person_id").distinct()
+    with_tumour = people_of_kind(tables["tumour"], study)
     return (
         selected.transform(_describe, study)
         .transform(_with_second_cancer, tables, study)
@@ -88,6 +88,12 @@ def build_attrition(tables: Mapping[str, DataFrame], study: Study, drugs: Drugs)
         )
     )
     return totals.select(F.inline(rows)).select(*TABLES["attrition"].column_names)
+
+
+def people_of_kind(tumour: DataFrame, study: Study) -> DataFrame:
+    """The people (person_id, once) with a tumour of the study's kind: rows of nobody else bear on cohort and
+    attrition."""
+    return _tumours_of_kind(tumour, study).select("person_id").distinct()
 
 
 def comorbidity_fingerprint(study: Study) -> str | None:

@@ -17,6 +17,8 @@ from pyspark.sql import functions as F
 
 from expectations.suite import ROWS
 from jobs import aggregate, cohort, exposures, ingest
+from jobs.changes import Span, UntoldError, changes, concern, span_since
+from jobs.codes import DRUG_TABLES
 from jobs.config import Drugs, Site, Study, load_drugs
 from jobs.contents import with_contents
 from jobs.deliveries import SETTLED, SUPERSEDED, day_of, settle
@@ -57,6 +59,7 @@ Counts = dict[str, "pd.DataFrame"]
 NAMES = 3  # of contacts, by the way they are made: those of two ways cannot be told to be the same
 CLAIMS_A_PARTITION = 200_000
 CLAIMS_LOOKED_UP = 1_000_000  # so many go to every machine, to find the people of whom they speak
+SEEN = "seen"  # in the note of a marker: identities of later inputs that make the same of its stage
 OVERWRITTEN = ("person", "life_table")  # of all deliveries together, or the same for all
 Before = tuple[str, Counts] | None  # a delivery's date, and its ledger and profile
 
@@ -186,6 +189,8 @@ class Stage:
     then: Mapping[str, Mapping[str, Callable[[Run], DataFrame]]] = field(default_factory=dict)
     # table -> the tables that are made of it once it is written
     adds: Callable[[Run], bool] = lambda run: False  # whether its tables add to the deliveries that are there
+    people: Callable[[Run, Collection[Span]], DataFrame] | None = None
+    # whose rows alone bear on its tables, before and after what happened in the spans
 
 
 def _inputs_of_ingest(run: Run) -> Any:
@@ -338,18 +343,29 @@ def _persons(run: Run) -> DataFrame:
 
 @contextmanager
 def _cohort(run: Run) -> Iterator[Tables]:
-    tables = run.conformed()
-    study = run.the_study
-    for source in sorted({entry.source for entry in study.cohort.treatment_information}):
+    _ensure_sources(run)
+    tables, study = run.conformed(), run.the_study
+    yield {
+        "attrition": cohort.build_attrition(tables, study, run.drugs),
+        "cohort": cohort.build_cohort(tables, study, run.drugs, run.site.country),
+    }
+
+
+def _ensure_sources(run: Run) -> None:
+    """InputError where a source that tells who was treated has no rows."""
+    for source in sorted({entry.source for entry in run.the_study.cohort.treatment_information}):
         if not run.rows.get(source):
             raise InputError(
                 f"cohort.treatment_information counts on {source}, which the delivery does not have; everyone would "
                 "look untreated"
             )
-    yield {
-        "attrition": cohort.build_attrition(tables, study, run.drugs),
-        "cohort": cohort.build_cohort(tables, study, run.drugs, run.site.country),
-    }
+
+
+def _people_of_cohort(run: Run, spans: Collection[Span]) -> DataFrame:
+    """The people with a tumour of the study's kind, now or in the spans."""
+    _ensure_sources(run)
+    tumours = [run.read("tumour"), *(changes(run.store, span) for span in spans if span.table == "tumour")]
+    return reduce(lambda a, b: a.union(b), [cohort.people_of_kind(rows, run.the_study) for rows in tumours])
 
 
 @contextmanager
@@ -426,8 +442,12 @@ def _exposures_parts(run: Run) -> Any:
     ]
 
 
-def _conformed_inputs(run: Run) -> list[str]:
-    return [name for name in CONFORMED if name in run.versions]
+def _inputs_of_cohort(run: Run) -> list[str]:
+    return [name for name in CONFORMED if name in run.versions and name != "life_table"]
+
+
+def _inputs_of_exposures(run: Run) -> list[str]:
+    return [*(name for name in DRUG_TABLES if name in run.versions), "cohort"]
 
 
 TABLE_STAGES = (
@@ -445,9 +465,14 @@ TABLE_STAGES = (
         {"person_claims": {"person": _persons}},
         lambda run: run.site.deliveries == "additions",
     ),
-    Stage("cohort", "attrition", _cohort_parts, _cohort, _conformed_inputs),
+    Stage("cohort", "attrition", _cohort_parts, _cohort, _inputs_of_cohort, people=_people_of_cohort),
     Stage(
-        "exposures", "unresolved_codes", _exposures_parts, _exposures, lambda run: [*_conformed_inputs(run), "cohort"]
+        "exposures",
+        "unresolved_codes",
+        _exposures_parts,
+        _exposures,
+        _inputs_of_exposures,
+        people=lambda run, spans: run.read("cohort"),
     ),
     Stage(
         "lines",
@@ -491,6 +516,56 @@ def _done(stage: Stage, run: Run, wanted: str) -> dict[str, Commit] | None:
         commits[table] = commit
     run.warnings[stage.name] = list(marker.note["warnings"])
     return commits
+
+
+def _unconcerned(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock | None) -> dict[str, Commit] | None:
+    """The commits of a stage's tables where nothing is new but rows of conformed tables, and none of them is of the
+    stage's people; the marker then also says up to which versions that is so. Only under a lock is anybody asked."""
+    schema = run.schema(stage.marker)
+    marker = run.store.newest(schema, stage.marker)
+    if stage.people is None or marker is None or "inputs" not in marker.note:
+        return None
+    commits = _done(stage, run, fingerprint({**made_of, "inputs": marker.note["inputs"]}))
+    if commits is None:
+        return None
+    since, now = _inputs_seen(marker), made_of["inputs"]
+    new = sorted(table for table in now if since.get(table) != now[table])
+    if since.keys() != now.keys() or not set(new) <= set(CONFORMED):
+        return None
+    if new:
+        if lock is None or _concerned(stage, run, {table: since[table] for table in new}, now):
+            return None
+        lock.ensure_held()
+        run.store.note(schema, stage.marker, marker, {**marker.note, SEEN: now})
+        run.report_line(f"{stage.name}: what is new in {', '.join(new)} concerns none of its people")
+    return commits
+
+
+def _inputs_seen(marker: Commit) -> Mapping[str, str]:
+    """The identities of the inputs that a stage was made of, or of later ones that make the same."""
+    seen: Mapping[str, str] = marker.note.get(SEEN, marker.note["inputs"])
+    return seen
+
+
+def _concerned(stage: Stage, run: Run, since: Mapping[str, str], inputs: Collection[str]) -> bool:
+    """Whether a row of the stage's people changed in conformed tables since the versions of these identities; true
+    also where nobody can tell, or telling would take longer than to compute the stage."""
+    try:
+        spans = [span_since(run.store, table, identity, run.versions[table]) for table, identity in since.items()]
+        later = [span for span in spans if span is not None]
+        few = 2 * sum(span.rows for span in later) <= sum(run.rows[table] for table in inputs)
+        if len(later) < len(spans) or not few or stage.people is None:
+            return True
+        people = stage.people(run, later).select("person_id").persist()
+        try:
+            return concern(run.store, later, people)
+        finally:
+            people.unpersist()
+    except UntoldError:
+        run.report_line(
+            f"{stage.name}: the change feed no longer tells what changed since its last run; all is computed again"
+        )
+        return True
 
 
 def _known(run: Run, wanted: str) -> dict[str, Commit] | None:
@@ -691,6 +766,7 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
     note: dict[str, Any] = {"fingerprint": wanted, **stage.stamp(run)}
     run.base = _base(stage, run)
     if run.base is not None:
+        note["beside"] = fingerprint(run.deliveries_before)
         run.latest = max(run.delivery, *run.deliveries_before)
 
     def write(table: str, frame: DataFrame, note: Mapping[str, Any]) -> dict[str, Commit]:
@@ -753,6 +829,9 @@ def find_or_run(stage: Stage, run: Run, lock: Lock | None) -> StageRecord:
     made_of = _made_of(stage, run)
     wanted = fingerprint(made_of)
     commits = _known(run, wanted) if stage.name == "ingest" else _done(stage, run, wanted)
+    if commits is None:
+        commits = _unconcerned(stage, run, made_of, lock)
+        wanted = wanted if commits is None else str(commits[stage.marker].fingerprint)
     outcome = "unchanged"
     if commits is None:
         if lock is None:
@@ -1032,8 +1111,10 @@ def status_lines(run: Run) -> Iterator[str]:
             if commit is None or "inputs" not in commit.note:
                 yield f"{study} {stage.name}: never finished"
                 continue
-            now = {**commit.note, "code": code_version(), "inputs": _newest_versions(run, study, commit)}
-            yield f"{study} {stage.name}: {_why_not(commit, now) or 'up to date with its input tables'}"
+            seen = {**commit.note, "inputs": _inputs_seen(commit)}
+            now = {**seen, "code": code_version(), "inputs": _newest_versions(run, study, commit)}
+            why_not = _why_not(replace(commit, note=seen), now, by_people=stage.people is not None)
+            yield f"{study} {stage.name}: {why_not or 'up to date with its input tables'}"
 
 
 def _erased(run: Run) -> Iterator[str]:
@@ -1071,14 +1152,18 @@ def _newest_versions(run: Run, study: str, commit: Commit) -> dict[str, str | No
     return versions
 
 
-def _why_not(commit: Commit, now: Mapping[str, Any]) -> str:
-    """Why a stage's tables are not what a run would make `now`; empty where they are."""
+def _why_not(commit: Commit, now: Mapping[str, Any], by_people: bool = False) -> str:
+    """Why a stage's tables are not what a run would make `now`; empty where they are. `by_people`: new rows of other
+    people than its own leave a stage as it is."""
     if "inputs" not in commit.note:
         return "to be run again: a gate failed or a run did not finish"
     changed = sorted(table for table, version in now["inputs"].items() if commit.note["inputs"].get(table) != version)
+    is_same_program = commit.note["code"] == now["code"]
     if changed:
-        return f"to be run again: new version of {', '.join(changed)}"
-    if commit.note["code"] != now["code"]:
+        may_stay = by_people and is_same_program and set(changed) <= set(CONFORMED)
+        where = " where it concerns the study's people" if may_stay else ""
+        return f"to be run again{where}: new version of {', '.join(changed)}"
+    if not is_same_program:
         return "to be run again: the program changed"
     if commit.note["configuration"] != now["configuration"]:
         return "to be run again: files or configuration changed"

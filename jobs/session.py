@@ -36,7 +36,7 @@ REQUIRED = {
     # A stage that writes no rows twice still commits, for its fingerprint stands in the commit.
     "spark.databricks.delta.skipRecordingEmptyCommits": "false",
     # Else Delta refuses a version as old as the retention though its files are there, as where deliveries come once a
-    # year: one that fails its gate could not be put back. Files are kept from the day on which another took their place.
+    # year: one that fails its gate could not be put back. Files are kept from the day on which others took their place.
     "spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false",
     # Beside each commit Delta would list all files of the table, and start a job to find them.
     "spark.databricks.delta.allFilesInCrc.enabled": "false",
@@ -52,6 +52,9 @@ REQUIRED = {
     # Columns of so many values that Parquet would begin a dictionary of them in each file and throw it away.
     **{f"parquet.enable.dictionary#{column}": "false" for column in ("contact_id", "source_row")},
 }
+
+# Whatever a site sets: where files are missing or damaged nobody may go on with the rows of the others.
+ALWAYS = {f"spark.sql.files.ignore{kind}Files": "false" for kind in ("Missing", "Corrupt")}
 
 LOCAL = {
     "spark.master": "local[2]",
@@ -145,10 +148,10 @@ def start_session(properties: Mapping[str, str], name: str = "treatment-lines") 
     local = "spark.master" not in submitted
     if local:
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    merged = {**(_local() if local else {}), **REQUIRED, **properties}
+    merged = {**(_local() if local else {}), **REQUIRED, **properties, **ALWAYS}
     builder = SparkSession.builder.appName(name)
     for key, value in merged.items():
-        if key not in properties and key not in REQUIRED and key in submitted:
+        if key not in properties and key not in (*REQUIRED, *ALWAYS) and key in submitted:
             continue
         builder = builder.config(key, value)
     if local:

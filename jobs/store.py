@@ -9,7 +9,7 @@ import secrets
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
@@ -50,8 +50,8 @@ class Commit:
 
     @property
     def identity(self) -> str:
-        """The version and what made it: after a warehouse was made anew or restored, the same version is another."""
-        return f"{self.content}@{(self.fingerprint or 'nothing')[:16]}"
+        """The version, what made it and beside what: after a warehouse was made anew, the same version is another."""
+        return f"{self.content}@{(self.fingerprint or 'nothing')[:16]}{self.note.get('beside', '')[:16]}"
 
 
 def _commit(version: int, text: str | None, metrics: Mapping[str, str] | None) -> Commit:
@@ -143,15 +143,20 @@ class Store:
         return next(holding, Commit(version, {}, 0))
 
     def is_whole(self, schema: str, name: str, version: int) -> bool:
-        """Whether every file of that version is still there; local warehouses only, elsewhere a missing version."""
+        """Whether every file of that version is still there."""
+        from py4j.protocol import Py4JJavaError
         from pyspark.errors import PySparkException
+        from pyspark.sql import functions as F
 
         try:
-            files = self.read(schema, name, version).inputFiles()
-        except (InputError, PySparkException):
+            table = self.read(schema, name, version)
+            if _is_remote(self.warehouse) or any(Path(self.warehouse, schema, name).glob("deletion_vector_*.bin")):
+                # Opens each file, and what says which of its rows were taken out, and reads no column.
+                table.agg(F.sum(F.lit(1))).collect()
+                return True
+            files = table.inputFiles()
+        except (InputError, PySparkException, Py4JJavaError):
             return False
-        if _is_remote(self.warehouse):
-            return True
         return all(Path(unquote(file.removeprefix("file:").replace("///", "/"))).is_file() for file in files)
 
     def read(self, schema: str, name: str, version: int) -> DataFrame:
@@ -163,6 +168,13 @@ class Store:
         except AnalysisException:
             raise InputError(f"table {schema}.{name}: version {version} is not there; run its stage again") from None
 
+    def changes(self, schema: str, name: str, first: int, last: int) -> DataFrame:
+        """Delta's change data feed of these versions, the last one included: its columns beside the table's. Where it
+        is gone the engine has errors of many kinds, most of them when it is read."""
+        feed = self.spark.read.format("delta").option("readChangeFeed", "true")
+        feed = feed.option("startingVersion", first).option("endingVersion", last)
+        return feed.load(f"{self.warehouse}/{schema}/{name}")
+
     def count(self, schema: str, name: str, version: int) -> int:
         """The rows of a version, from Delta's own statistics."""
         return self.read(schema, name, version).count()
@@ -170,6 +182,8 @@ class Store:
     def _properties(self, name: str) -> dict[str, str]:
         kept = f"interval {self._retention_days} days"
         properties = {"delta.logRetentionDuration": kept, "delta.deletedFileRetentionDuration": kept}
+        # Delta would delete commits by their own age, though the version that they made was the newest until yesterday.
+        properties["delta.enableExpiredLogCleanup"] = "false"
         # Of each file the log tells from when to when it goes, by which files are left unread, and no text of a row.
         told = [one.name for one in contract_of(name).columns if one.type == "date" or one.name == "delivery"]
         if told:
@@ -288,9 +302,24 @@ class Store:
     def _data_files(self, schema: str, name: str) -> int:
         return sum(1 for _ in Path(self.warehouse, schema, name).rglob("*.parquet"))
 
+    def note(self, schema: str, name: str, commit: Commit, note: Mapping[str, Any]) -> None:
+        """Give the rows of the newest commit another note, by a new one."""
+        renewed = f"ALTER TABLE {self._address(schema, name)} SET TBLPROPERTIES ('treatment_lines.note' = 'renewed')"
+        self._with_rows_of(replace(commit, note=note), renewed)
+
     def restore(self, schema: str, name: str, commit: Commit) -> None:
-        """Make the table what it was at a commit, by a new one."""
-        self._with_rows_of(commit, f"RESTORE TABLE {self._address(schema, name)} TO VERSION AS OF {commit.version}")
+        """Make the table what it was at a commit, by a new one; InputError where that version is gone."""
+        from py4j.protocol import Py4JJavaError
+        from pyspark.errors import PySparkException
+
+        try:
+            self._with_rows_of(commit, f"RESTORE TABLE {self._address(schema, name)} TO VERSION AS OF {commit.version}")
+        except (PySparkException, Py4JJavaError):
+            raise InputError(
+                f"table {schema}.{name}: what passed last is no longer kept and cannot be put back; ingest all "
+                "deliveries into a new warehouse, with the same key and a copy of the folder conformed/suppressions "
+                "where there is one"
+            ) from None
 
     def _with_rows_of(self, commit: Commit, statement: str) -> DataFrame:
         """Run a statement whose own commit has the rows and the note of another one, and let it say so."""

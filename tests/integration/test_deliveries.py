@@ -800,6 +800,48 @@ def test_people_of_whom_a_delivery_speaks_are_made_anew(spark: SparkSession) -> 
     every.unpersist()
 
 
+def test_what_is_new_of_others_leaves_a_study_as_it_is(
+    folder: Path, in_order: Warehouse, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*command: str) -> str:
+        capsys.readouterr()
+        assert in_order.call(*command) == 0
+        return capsys.readouterr().out
+
+    def exposures() -> list[Any]:
+        newest = in_order.store.existing("small", "exposures")
+        return in_order.store.read("small", "exposures", newest.version).collect()
+
+    told("run", max(in_order.store.existing(CONFORMED_SCHEMA, "ledger").note["deliveries"]))
+    before, others, own = exposures(), "2031-06-30", "2032-06-30"
+    nothing: Delivery = {name: [] for name in COLUMNS}
+    of_stranger: Delivery = {
+        "person": [("x1", "female", "1950-01-01", "", "a")],
+        "tumour": [("x1", "1", "2014-01-01", "C619", "distant", "positive")],
+        "dispensing": [("x1", "2016-01-01", "L02BA01", "1")],
+        "hospital_drug": [("x1", "9", "2017-01-01", "atc", "L01XC03")],
+    }
+    _write(folder, others, of_stranger)
+    told("ingest", others)
+    assert main(["status", "--site", str(in_order.site)]) == 0
+    where = "small exposures: to be run again where it concerns the study's people: new version of dispensing, hospital"
+    assert where in capsys.readouterr().out
+    first = told("run", others)
+    assert "cohort: what is new in dispensing, hospital_drug, person, tumour concerns none of its people\n" in first
+    assert "exposures: what is new in dispensing, hospital_drug concerns none of its people\n" in first
+    for lines in (first, told("run", others)):
+        assert re.findall(r"\[[2-6]/7\] (\w+) [0-9,]+ rows unchanged", lines) == [
+            "cohort", "exposures", "lines", "aggregate", "survival"
+        ]  # fmt: skip
+    assert main(["status", "--site", str(in_order.site)]) == 0
+    assert "to be run again" not in capsys.readouterr().out
+
+    names = {pseudonym_of(f"p{number}", KEY.encode()): f"p{number}" for number in range(12)}
+    _write(folder, own, {**nothing, "dispensing": [(names[before[0].person_id], "2016-02-01", "L02BA01", "1")]})
+    assert "concerns none" not in told("run", own)
+    assert len(exposures()) == len(before) + 1
+
+
 def test_every_delivery_needs_files_of_its_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     site = folder / "same_files.yaml"
     site.write_text(SITE.format(warehouse="none").replace("{delivery}/person.csv", "person.csv"))

@@ -12,6 +12,8 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from jobs.session import start_session
+
 CELL = "01019912345"
 
 
@@ -58,3 +60,9 @@ def test_the_engine_prints_nothing_and_leaves_no_folder(tmp_path: Path) -> None:
     )
     assert (done.stdout, done.stderr, done.returncode) == ("before\nafter\n", "", 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_files_are_never_passed_over(spark: SparkSession) -> None:
+    asked = {f"spark.sql.files.ignore{kind}Files": "true" for kind in ("Missing", "Corrupt")}
+    assert start_session(asked) is not None
+    assert {key: spark.conf.get(key) for key in asked} == dict.fromkeys(asked, "false")

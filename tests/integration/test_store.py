@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import threading
 from pathlib import Path
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.errors import InputError, WarehouseLockedError
@@ -84,6 +85,73 @@ def test_commits_are_those_that_the_engine_tells(
     assert store.newest(*one) == seen[-1]
 
 
+def _recurrence(spark: SparkSession, number: int) -> DataFrame:
+    row = (f"p{number}", "t", None, "day", "local", "file", number, "2024-01-01")
+    return spark.createDataFrame([row], TABLES["recurrence"].struct())
+
+
+def test_a_version_is_there_however_old_its_commit_is(spark: SparkSession, tmp_path: Path) -> None:
+    """As where deliveries come once a year: what passed last can be read, and put back, when the next one failed."""
+    store, one = Store(spark, str(tmp_path)), ("conformed", "recurrence")
+    for number in range(10):
+        store.append(*one, _recurrence(spark, number), {"fingerprint": f"{number}"})
+    for commit in (tmp_path / "conformed" / "recurrence" / "_delta_log").iterdir():
+        if commit.is_file():
+            long_ago = commit.stat().st_mtime - 400 * 86_400
+            os.utime(commit, (long_ago, long_ago))
+    store.forget_cached()
+    passed = store.existing(*one)
+    store.append(*one, _recurrence(spark, 10), {"fingerprint": "refused"})  # the tenth after the first: a checkpoint
+    store.disown(*one)
+    assert store.count(*one, passed.version) == 10
+    assert store.is_whole(*one, passed.version)
+    store.restore(*one, passed)
+    newest = store.existing(*one)
+    assert store.count(*one, newest.version) == 10
+    assert newest.identity == passed.identity
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_version_without_one_of_its_files_is_not_whole(spark: SparkSession, tmp_path: Path, scheme: str) -> None:
+    store = Store(spark, f"{scheme}{tmp_path}")
+    store.overwrite("conformed", "recurrence", _recurrence(spark, 1), {"fingerprint": "a"})
+    store.overwrite("conformed", "recurrence", _recurrence(spark, 2), {"fingerprint": "b"})
+    assert [store.is_whole("conformed", "recurrence", version) for version in range(3)] == [True, True, False]
+    Store(spark, store.warehouse, 0).vacuum("conformed", "recurrence")
+    assert [store.is_whole("conformed", "recurrence", version) for version in range(2)] == [False, True]
+    first = store.commits("conformed", "recurrence")[-1]
+    with pytest.raises(InputError, match="cannot be put back"):
+        store.restore("conformed", "recurrence", first)
+
+
+def test_a_version_needs_what_says_which_rows_were_taken_out(spark: SparkSession, tmp_path: Path) -> None:
+    store, one = Store(spark, str(tmp_path)), ("conformed", "hospital_drug")
+    rows = [(f"p{n}", "c", None, None, "atc", "L01XC03", "iv", "file", n, "2024-01-01") for n in range(9)]
+    given = spark.createDataFrame(rows, TABLES["hospital_drug"].struct()).coalesce(1)
+    store.overwrite(*one, given, {"fingerprint": "a"})
+    for number in (1, 2):
+        store.remove(*one, given.where(f"source_row = {number}"), ["source_row"])
+    versions = [commit.version for commit in reversed(store.commits(*one))]
+    assert all(store.is_whole(*one, version) for version in versions)
+    vectors = sorted((tmp_path / "conformed" / "hospital_drug").glob("deletion_vector_*.bin"), key=os.path.getmtime)
+    assert len(vectors) == 2
+    vectors[0].unlink()
+    assert [store.is_whole(*one, version) for version in (versions[0], versions[-2], versions[-1])] == [
+        True, False, True
+    ]  # fmt: skip
+
+
+def test_another_note_is_no_new_version_of_the_rows(spark: SparkSession, tmp_path: Path) -> None:
+    store, one = Store(spark, str(tmp_path)), ("conformed", "recurrence")
+    first = store.overwrite(*one, _recurrence(spark, 1), {"fingerprint": "a"})
+    for seen in ("x", "y"):
+        store.note(*one, first, {**first.note, "seen": seen})
+    newest = store.existing(*one)
+    assert newest.version == 2
+    assert newest.note == {"fingerprint": "a", "seen": "y"}
+    assert (newest.content, newest.rows, newest.identity) == (first.version, first.rows, first.identity)
+
+
 def test_the_log_tells_days_and_no_text_of_a_row(spark: SparkSession, tmp_path: Path) -> None:
     store, dispensing = Store(spark, str(tmp_path)), TABLES["dispensing"]
     row = ("c0ffee" * 5, datetime.date(2020, 5, 17), "L02BA01", 1.0, None, None, "a_file.csv", 7, "2020-06-30")
@@ -154,3 +222,5 @@ def test_the_same_version_of_a_warehouse_made_anew_is_another() -> None:
     assert before.identity != after.identity
     assert before.identity == Commit(0, {"fingerprint": "a" * 64}, 7).identity
     assert Commit(1, {}, 0).identity == "1@nothing"
+    added = [Commit(1, {"fingerprint": "c" * 64, "beside": letter * 64}, 5) for letter in "ab"]
+    assert added[0].identity != added[1].identity, "the same delivery on top of others"
