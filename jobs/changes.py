@@ -50,9 +50,9 @@ def span_since(store: Store, table: str, identity: str, until: int) -> Span | No
     known = [commit.version for commit in commits if commit.identity == identity]
     if not known:
         raise UntoldError
-    if min(known) > until:
+    after = max((version for version in known if version <= until), default=None)
+    if after is None:
         return None
-    after = max(version for version in known if version <= until)
     written = (commit.rows for commit in commits if after < commit.version <= until and commit.holds is None)
     return Span(table, after, until, sum(written))
 

@@ -59,8 +59,13 @@ Counts = dict[str, "pd.DataFrame"]
 NAMES = 3  # of contacts, by the way they are made: those of two ways cannot be told to be the same
 CLAIMS_A_PARTITION = 200_000
 CLAIMS_LOOKED_UP = 1_000_000  # so many go to every machine, to find the people of whom they speak
+KEPT = "retention_days"  # in the note of each table of an ingest
 SEEN = "seen"  # in the note of a marker: identities of later inputs that make the same of its stage
 OVERWRITTEN = ("person", "life_table")  # of all deliveries together, or the same for all
+INGEST_ANEW = (
+    "ingest all deliveries into a new warehouse, with the same key and a copy of the folder conformed/suppressions "
+    "where there is one, or erased people come back"
+)
 Before = tuple[str, Counts] | None  # a delivery's date, and its ledger and profile
 
 
@@ -461,6 +466,7 @@ TABLE_STAGES = (
             "key": key_check(read_key(run.site)),
             "names": NAMES,
             "identifiers": run.identifiers or _noted_identifiers(run, MARKER),
+            KEPT: run.site.retention_days,
         },
         {"person_claims": {"person": _persons}},
         lambda run: run.site.deliveries == "additions",
@@ -522,8 +528,8 @@ def _unconcerned(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock 
     """The commits of a stage's tables where nothing is new but rows of conformed tables, and none of them is of the
     stage's people; the marker then also says up to which versions that is so. Only under a lock is anybody asked."""
     schema = run.schema(stage.marker)
-    marker = run.store.newest(schema, stage.marker)
-    if stage.people is None or marker is None or "inputs" not in marker.note:
+    marker = run.store.newest(schema, stage.marker) if stage.people else None
+    if marker is None or "inputs" not in marker.note:
         return None
     commits = _done(stage, run, fingerprint({**made_of, "inputs": marker.note["inputs"]}))
     if commits is None:
@@ -536,7 +542,7 @@ def _unconcerned(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock 
         if lock is None or _concerned(stage, run, {table: since[table] for table in new}, now):
             return None
         lock.ensure_held()
-        run.store.note(schema, stage.marker, marker, {**marker.note, SEEN: now})
+        run.store.note(schema, stage.marker, replace(marker, note={**marker.note, SEEN: now}))
         run.report_line(f"{stage.name}: what is new in {', '.join(new)} concerns none of its people")
     return commits
 
@@ -583,7 +589,7 @@ def _known(run: Run, wanted: str) -> dict[str, Commit] | None:
     commits = {marker: commit}
     for table in commit.note["tables"]:
         commits[table] = _of_marker(run, commit, table)
-        if not run.store.is_whole(CONFORMED_SCHEMA, table, commits[table].version):
+        if not _is_kept(run, table, commits[table].version):
             raise InputError(
                 f"delivery {run.delivery}: its version of the tables is no longer kept (retention_days: "
                 f"{run.site.retention_days}); run the newest delivery, or ingest this one into another warehouse"
@@ -712,16 +718,29 @@ def _base(stage: Stage, run: Run) -> Commit | None:
     if others and run.adapter.names_contacts and base.note.get("names") != NAMES:
         raise ConfigurationError(
             "warehouse: another version of the program made it and named contacts otherwise, so that the same one "
-            "would count again; ingest all deliveries into a new warehouse, with the same key and a copy of "
-            "the folder conformed/suppressions where there is one, or erased people come back"
+            f"would count again; {INGEST_ANEW}"
         )
-    if base is not commits[0]:
-        run.store.restore(schema, stage.marker, base)
+    behind = {} if base is commits[0] else {stage.marker: base}
     for table, version in base.note["tables"].items():
         newest = run.store.newest(schema, table)
         if newest is None or newest.content != version:
-            run.store.restore(schema, table, _of_marker(run, base, table))
+            behind[table] = _of_marker(run, base, table)
+    if not all(run.store.is_whole(schema, table, commit.version) for table, commit in behind.items()):
+        raise InputError(
+            "warehouse: what was there before a delivery that did not pass is no longer kept (retention_days: "
+            f"{run.site.retention_days}) and cannot be put back; {INGEST_ANEW}"
+        )
+    for table, commit in behind.items():
+        run.store.restore(schema, table, commit)
     return base
+
+
+def _keep_as_long(run: Run) -> None:
+    """Let the conformed tables be kept as long as the site says now, where the last ingest was told less."""
+    marker = run.store.newest(CONFORMED_SCHEMA, MARKER)
+    if marker is not None and marker.note.get(KEPT, -1) < run.site.retention_days:
+        for name in run.store.tables(CONFORMED_SCHEMA):
+            run.store.keep_as_long(CONFORMED_SCHEMA, name)
 
 
 def _is_made_whole(stage: Stage, run: Run, table: str) -> bool:
@@ -764,6 +783,8 @@ def _compute(stage: Stage, run: Run, made_of: Mapping[str, Any], lock: Lock) -> 
     the marker."""
     wanted = fingerprint(made_of)
     note: dict[str, Any] = {"fingerprint": wanted, **stage.stamp(run)}
+    if stage.name == "ingest":
+        _keep_as_long(run)
     run.base = _base(stage, run)
     if run.base is not None:
         note["beside"] = fingerprint(run.deliveries_before)
@@ -1113,7 +1134,8 @@ def status_lines(run: Run) -> Iterator[str]:
                 continue
             seen = {**commit.note, "inputs": _inputs_seen(commit)}
             now = {**seen, "code": code_version(), "inputs": _newest_versions(run, study, commit)}
-            why_not = _why_not(replace(commit, note=seen), now, by_people=stage.people is not None)
+            asks = stage.people is not None and run.site.deliveries == "additions"
+            why_not = _why_not(replace(commit, note=seen), now, asks)
             yield f"{study} {stage.name}: {why_not or 'up to date with its input tables'}"
 
 
@@ -1152,15 +1174,15 @@ def _newest_versions(run: Run, study: str, commit: Commit) -> dict[str, str | No
     return versions
 
 
-def _why_not(commit: Commit, now: Mapping[str, Any], by_people: bool = False) -> str:
-    """Why a stage's tables are not what a run would make `now`; empty where they are. `by_people`: new rows of other
-    people than its own leave a stage as it is."""
+def _why_not(commit: Commit, now: Mapping[str, Any], asks: bool = False) -> str:
+    """Why a stage's tables are not what a run would make `now`; empty where they are. `asks`: new rows may leave the
+    stage as it is."""
     if "inputs" not in commit.note:
         return "to be run again: a gate failed or a run did not finish"
     changed = sorted(table for table, version in now["inputs"].items() if commit.note["inputs"].get(table) != version)
     is_same_program = commit.note["code"] == now["code"]
     if changed:
-        may_stay = by_people and is_same_program and set(changed) <= set(CONFORMED)
+        may_stay = asks and is_same_program and set(changed) <= set(CONFORMED)
         where = " where it concerns the study's people" if may_stay else ""
         return f"to be run again{where}: new version of {', '.join(changed)}"
     if not is_same_program:

@@ -9,7 +9,7 @@ import secrets
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
@@ -24,6 +24,7 @@ CONFORMED_SCHEMA = "conformed"
 COMMIT_FILE = re.compile(r"\d{20}\.json")
 USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 EVENTS = ("dispensing", "hospital_diagnosis", "hospital_drug")  # large: many rows of each person
+GONE = ("FILE_NOT_EXIST", "FileNotFound")  # in what the engine says of a file that is not there
 HOLDS = "holds"  # beside the note of a commit that brings no new rows: the version whose rows it has, and how many
 
 
@@ -155,8 +156,12 @@ class Store:
                 table.agg(F.sum(F.lit(1))).collect()
                 return True
             files = table.inputFiles()
-        except (InputError, PySparkException, Py4JJavaError):
+        except InputError:
             return False
+        except (PySparkException, Py4JJavaError) as error:
+            if any(gone in str(error) for gone in GONE):
+                return False
+            raise
         return all(Path(unquote(file.removeprefix("file:").replace("///", "/"))).is_file() for file in files)
 
     def read(self, schema: str, name: str, version: int) -> DataFrame:
@@ -179,11 +184,28 @@ class Store:
         """The rows of a version, from Delta's own statistics."""
         return self.read(schema, name, version).count()
 
-    def _properties(self, name: str) -> dict[str, str]:
+    def _kept(self) -> dict[str, str]:
         kept = f"interval {self._retention_days} days"
-        properties = {"delta.logRetentionDuration": kept, "delta.deletedFileRetentionDuration": kept}
-        # Delta would delete commits by their own age, though the version that they made was the newest until yesterday.
-        properties["delta.enableExpiredLogCleanup"] = "false"
+        return {
+            "delta.logRetentionDuration": kept,
+            "delta.deletedFileRetentionDuration": kept,
+            # Else commits go by their own age, though the version that they made was the newest until yesterday.
+            "delta.enableExpiredLogCleanup": "false",
+        }
+
+    def keep_as_long(self, schema: str, name: str) -> None:
+        """Let a table that was made to be kept for fewer days be kept as long as is set now: what Delta no longer
+        remembers to have taken out it would delete, and it reads most properties only where a table is new."""
+        address, kept = self._address(schema, name), self._kept()
+        told = {row["key"]: row["value"] for row in self.spark.sql(f"SHOW TBLPROPERTIES {address}").collect()}
+        days = re.fullmatch(r"interval (\d+) days", told.get("delta.deletedFileRetentionDuration", ""))
+        is_as_long = days is not None and int(days[1]) >= self._retention_days
+        if not is_as_long or told.get("delta.enableExpiredLogCleanup") != "false":
+            properties = ", ".join(f"'{key}' = '{value}'" for key, value in kept.items())
+            self._with_rows_of(self.existing(schema, name), f"ALTER TABLE {address} SET TBLPROPERTIES ({properties})")
+
+    def _properties(self, name: str) -> dict[str, str]:
+        properties = self._kept()
         # Of each file the log tells from when to when it goes, by which files are left unread, and no text of a row.
         told = [one.name for one in contract_of(name).columns if one.type == "date" or one.name == "delivery"]
         if told:
@@ -287,9 +309,11 @@ class Store:
     def vacuum(self, schema: str, name: str) -> int:
         """Delete files that no version within the retention needs; how many data files there are fewer."""
         address = self._address(schema, name)
-        # Delta refuses less than a week, and would log the vacuum as a newer version of the table.
-        for key in ("retentionDurationCheck.enabled", "vacuum.logging.enabled"):
-            self.spark.conf.set(f"spark.databricks.delta.{key}", "false")
+        self.keep_as_long(schema, name)
+        # Delta refuses less than a week, would log the vacuum as a newer version of the table, and would go by the days
+        # that the table says, though fewer are set now.
+        for key in ("retentionDurationCheck", "vacuum.logging", "vacuum.retentionWindowIgnore"):
+            self.spark.conf.set(f"spark.databricks.delta.{key}.enabled", "false")
         retain = f"RETAIN {24 * self._retention_days} HOURS"
         if _is_remote(self.warehouse):
             deleted = self.spark.sql(f"VACUUM {address} {retain} DRY RUN").count()
@@ -302,24 +326,16 @@ class Store:
     def _data_files(self, schema: str, name: str) -> int:
         return sum(1 for _ in Path(self.warehouse, schema, name).rglob("*.parquet"))
 
-    def note(self, schema: str, name: str, commit: Commit, note: Mapping[str, Any]) -> None:
-        """Give the rows of the newest commit another note, by a new one."""
+    def note(self, schema: str, name: str, commit: Commit) -> None:
+        """Let the newest rows, which are the commit's, carry its note, by a new commit."""
         renewed = f"ALTER TABLE {self._address(schema, name)} SET TBLPROPERTIES ('treatment_lines.note' = 'renewed')"
-        self._with_rows_of(replace(commit, note=note), renewed)
+        self._with_rows_of(commit, renewed)
+        if self.existing(schema, name).note != commit.note:
+            raise WarehouseLockedError(f"table {schema}.{name} was written by somebody else meanwhile; run again")
 
     def restore(self, schema: str, name: str, commit: Commit) -> None:
-        """Make the table what it was at a commit, by a new one; InputError where that version is gone."""
-        from py4j.protocol import Py4JJavaError
-        from pyspark.errors import PySparkException
-
-        try:
-            self._with_rows_of(commit, f"RESTORE TABLE {self._address(schema, name)} TO VERSION AS OF {commit.version}")
-        except (PySparkException, Py4JJavaError):
-            raise InputError(
-                f"table {schema}.{name}: what passed last is no longer kept and cannot be put back; ingest all "
-                "deliveries into a new warehouse, with the same key and a copy of the folder conformed/suppressions "
-                "where there is one"
-            ) from None
+        """Make the table what it was at a commit, by a new one."""
+        self._with_rows_of(commit, f"RESTORE TABLE {self._address(schema, name)} TO VERSION AS OF {commit.version}")
 
     def _with_rows_of(self, commit: Commit, statement: str) -> DataFrame:
         """Run a statement whose own commit has the rows and the note of another one, and let it say so."""

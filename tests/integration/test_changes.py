@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+import jobs.pipeline
+from jobs.changes import concern
 from jobs.cohort import build_attrition, build_cohort
 from jobs.config import Drugs, Site, Study
 from jobs.exposures import build_exposures, build_unresolved_codes
@@ -81,6 +83,7 @@ class Warehouse:
         )  # fmt: skip
         self.placed = 0
         self.said: list[str] = []
+        self.told: list[bool] = []  # whether anybody was concerned, each time that the feed was asked
 
     def frame(self, name: str, rows: Rows) -> DataFrame:
         """Rows with a place of their own, unless they have one."""
@@ -112,7 +115,7 @@ class Warehouse:
 
     def run(self, versions: Mapping[str, int], *stages: str) -> list[str]:
         """The outcome of each stage on these versions; its tables are checked to be those of a full computation."""
-        self.said = []
+        self.said, self.told = [], []
         run = Run(STUDY, self.site, DELIVERY, lambda: self.store.spark, self.said.append)
         run.drugs = DRUGS
         tables = {}
@@ -120,7 +123,14 @@ class Warehouse:
             commit = next(one for one in self.store.commits(CONFORMED_SCHEMA, name) if one.version == version)
             tables[name] = self.store.read(CONFORMED_SCHEMA, name, version)
             run.use(name, replace(commit, rows=tables[name].count()))
-        outcomes = [find_or_run(STAGES[stage], run, self.lock).outcome for stage in stages]
+
+        def asked(*arguments: Any) -> bool:
+            self.told.append(concern(*arguments))
+            return self.told[-1]
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(jobs.pipeline, "concern", asked)
+            outcomes = [find_or_run(STAGES[stage], run, self.lock).outcome for stage in stages]
         made = {"attrition": build_attrition(tables, STUDY, DRUGS),
                 "cohort": build_cohort(tables, STUDY, DRUGS, "conformed")}  # fmt: skip
         if "exposures" in stages:
@@ -155,61 +165,72 @@ def test_new_rows_of_others_leave_the_tables(warehouse: Warehouse) -> None:
     warehouse.append("dispensing", *map(_dispensing, HEALTHY))
     warehouse.append("tumour", _tumour(HEALTHY[0], "C619"))
     assert warehouse.run(warehouse.versions(), "cohort", "exposures") == ["unchanged", "unchanged"]
-    told = [line for line in warehouse.said if CONCERNS_NONE in line]
-    assert told == [
+    assert [line for line in warehouse.said if CONCERNS_NONE in line] == [
         f"cohort: what is new in dispensing, tumour {CONCERNS_NONE}",
         f"exposures: what is new in dispensing {CONCERNS_NONE}",
     ]
     assert warehouse.run(warehouse.versions(), "cohort", "exposures") == ["unchanged", "unchanged"]
-    assert CONCERNS_NONE not in "".join(warehouse.said), "nothing is new since"
+    assert warehouse.told == [], "nothing is new since"
+    warehouse.store.optimize("small", "attrition")
+    before = warehouse.versions()
+    warehouse.append("dispensing", _dispensing(HEALTHY[1]))
+    assert warehouse.run(warehouse.versions(), "cohort") == ["unchanged"]
+    assert (warehouse.told, warehouse.said[0]) == ([False], f"cohort: what is new in dispensing {CONCERNS_NONE}")
+    assert warehouse.run(before, "cohort") == ["done"], "as it was before is nothing that the feed is asked for"
+    assert warehouse.told == []
 
 
 def test_a_person_told_again_stays_and_one_who_died_does_not(warehouse: Warehouse) -> None:
+    warehouse.run(warehouse.versions(), "cohort")
     warehouse.overwrite("person", [_person(number, delivery="2023-12-31") for number in range(10)])
     assert warehouse.run(warehouse.versions(), "cohort") == ["unchanged"]
     died = {"death_date": _day(2017), "death_date_precision": "day"}
-    warehouse.overwrite("person", [_person(number, **(died if number == 9 else {})) for number in range(10)])
-    assert warehouse.run(warehouse.versions(), "cohort") == ["unchanged"]
-    warehouse.overwrite("person", [_person(number, **(died if number == 1 else {})) for number in range(10)])
-    assert warehouse.run(warehouse.versions(), "cohort") == ["done"]
+    for number, outcome in ((HEALTHY[0], "unchanged"), (MEMBERS[1], "done")):
+        warehouse.overwrite("person", [_person(one, **(died if one == number else {})) for one in range(10)])
+        assert warehouse.run(warehouse.versions(), "cohort") == [outcome]
+        assert warehouse.told == [outcome == "done"]
 
 
 def test_who_has_no_tumour_of_the_kind_any_more_or_only_now_is_asked_about(warehouse: Warehouse) -> None:
+    warehouse.run(warehouse.versions(), "cohort")
     warehouse.remove("tumour", WITHOUT_HER2)
     assert warehouse.run(warehouse.versions(), "cohort") == ["done"]
+    assert warehouse.told == [True]
     warehouse.remove("tumour", OTHER_CANCER)
     warehouse.append("tumour", _tumour(OTHER_CANCER))
     assert warehouse.run(warehouse.versions(), "cohort") == ["done"]
+    assert warehouse.told == [True]
 
 
 def test_a_drug_of_a_member_counts(warehouse: Warehouse) -> None:
-    before = warehouse.versions()
-    warehouse.append("dispensing", _dispensing(MEMBERS[0], 2018), _dispensing(WITHOUT_HER2, 2018))
+    warehouse.run(warehouse.versions(), "cohort", "exposures")
+    warehouse.append("dispensing", _dispensing(MEMBERS[0], 2018))
     assert warehouse.run(warehouse.versions(), "cohort", "exposures") == ["done", "done"]
-    assert warehouse.run(before, "cohort") == ["done"], "as it was before, which is no later version"
+    assert warehouse.told == [True], "exposures of a new cohort are not asked about"
 
 
 def test_a_new_life_table_and_a_delivery_put_back_are_nothing_new(warehouse: Warehouse) -> None:
-    assert warehouse.run(warehouse.versions(), "cohort") == ["done"]
+    warehouse.run(warehouse.versions(), "cohort")
     rates = {"country": "no", "sex": "female", "year": 2015, "age": 60, "probability_of_death": 0.01}
     warehouse.overwrite("life_table", [rates])
-    assert warehouse.run(warehouse.versions(), "cohort") == ["unchanged"]
     passed = warehouse.store.existing(CONFORMED_SCHEMA, "dispensing")
     warehouse.append("dispensing", _dispensing(MEMBERS[1], 2018))
     warehouse.store.disown(CONFORMED_SCHEMA, "dispensing")
     warehouse.store.restore(CONFORMED_SCHEMA, "dispensing", passed)
     assert warehouse.run(warehouse.versions(), "cohort") == ["unchanged"]
-    assert CONCERNS_NONE not in "".join(warehouse.said)
+    assert warehouse.told == []
 
 
 def test_where_most_is_new_nobody_asks(warehouse: Warehouse) -> None:
-    many = [_dispensing(HEALTHY[0], year) for year in range(1700, 2000)]
-    warehouse.append("dispensing", *many)
+    warehouse.run(warehouse.versions(), "cohort")
+    warehouse.append("dispensing", *(_dispensing(HEALTHY[0], year) for year in range(1700, 2000)))
     assert warehouse.run(warehouse.versions(), "cohort") == ["done"]
-    assert not [line for line in warehouse.said if line.startswith("cohort:")]
+    assert warehouse.told == []
+    assert UNTOLD not in warehouse.said
 
 
 def test_where_the_feed_is_gone_all_is_computed_and_a_line_says_so(warehouse: Warehouse) -> None:
+    warehouse.run(warehouse.versions(), "cohort")
     warehouse.append("dispensing", _dispensing(HEALTHY[0], 2019))
     warehouse.store.optimize(CONFORMED_SCHEMA, "dispensing")
     Store(warehouse.store.spark, warehouse.store.warehouse, 0).vacuum(CONFORMED_SCHEMA, "dispensing")

@@ -238,6 +238,10 @@ def test_the_order_of_ingestion_does_not_matter(
         assert other.call("ingest", day) == 0
         assert capsys.readouterr().out.endswith(f" {told} unchanged\n"), "the rows of the tables, whoever wrote them"
     assert other.tables().keys() == in_order.tables().keys()
+    for warehouse in (in_order, other):  # what a delivery was added to tells its versions apart
+        beside = [one.note.get("beside") for one in warehouse.store.commits(CONFORMED_SCHEMA, "ledger")]
+        assert [one is None for one in beside] == [False, False, True]
+        assert beside[0] != beside[1]
     assert _comparable(other.tables()) == _comparable(in_order.tables())
     assert other.call("run", DAYS[0]) == 11
     assert f"run --delivery {DAYS[2]}" in capsys.readouterr().err
@@ -465,7 +469,7 @@ def _age(warehouse: Warehouse, days: int) -> None:
 
 
 def test_a_delivery_that_fails_its_gate_leaves_nothing(
-    folder: Path, in_order: Warehouse, capsys: pytest.CaptureFixture[str]
+    folder: Path, in_order: Warehouse, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _age(in_order, 400)  # deliveries that come once a year, and are kept for a month once others took their place
     before = _comparable(in_order.tables())
@@ -480,6 +484,11 @@ def test_a_delivery_that_fails_its_gate_leaves_nothing(
     assert in_order.call("ingest", DAYS[2]) == 0
     assert capsys.readouterr().out.endswith(" unchanged\n")
     _write(folder, day, {name: [] for name in COLUMNS})
+    with monkeypatch.context() as vacuumed:
+        vacuumed.setattr(Store, "is_whole", lambda *_: False)
+        assert in_order.call("ingest", day) == 11
+    assert "cannot be put back; ingest all deliveries into a new warehouse" in capsys.readouterr().err
+    assert in_order.store.existing(CONFORMED_SCHEMA, "tumour").fingerprint is None, "nothing is put back in part"
     assert in_order.call("ingest", day) == 0
     assert _comparable(in_order.tables()) == before
 
@@ -838,8 +847,16 @@ def test_what_is_new_of_others_leaves_a_study_as_it_is(
 
     names = {pseudonym_of(f"p{number}", KEY.encode()): f"p{number}" for number in range(12)}
     _write(folder, own, {**nothing, "dispensing": [(names[before[0].person_id], "2016-02-01", "L02BA01", "1")]})
+    tumour = in_order.store.existing(CONFORMED_SCHEMA, "tumour")
+    longer = ["--set", "site.retention_days=60"]
+    assert main(["ingest", "--site", str(in_order.site), "--delivery", own, *longer]) == 0
     assert "concerns none" not in told("run", own)
     assert len(exposures()) == len(before) + 1
+    kept = in_order.store.existing(CONFORMED_SCHEMA, "tumour")
+    assert (kept.version, kept.identity) == (tumour.version + 1, tumour.identity), "nothing new but how long it is kept"
+    told_by = f"SHOW TBLPROPERTIES {in_order.store._address(CONFORMED_SCHEMA, 'tumour')}"
+    properties = dict(map(tuple, in_order.store.spark.sql(told_by).collect()))
+    assert properties["delta.deletedFileRetentionDuration"] == "interval 60 days"
 
 
 def test_every_delivery_needs_files_of_its_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,8 @@ import datetime
 import json
 import os
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,9 +121,29 @@ def test_a_version_without_one_of_its_files_is_not_whole(spark: SparkSession, tm
     assert [store.is_whole("conformed", "recurrence", version) for version in range(3)] == [True, True, False]
     Store(spark, store.warehouse, 0).vacuum("conformed", "recurrence")
     assert [store.is_whole("conformed", "recurrence", version) for version in range(2)] == [False, True]
-    first = store.commits("conformed", "recurrence")[-1]
-    with pytest.raises(InputError, match="cannot be put back"):
-        store.restore("conformed", "recurrence", first)
+
+
+@pytest.mark.parametrize(("days", "gone_for", "is_kept"), [(7, 10, False), (7, 3, True), (60, 40, True)])
+def test_vacuum_goes_by_the_retention_that_is_set_now(
+    spark: SparkSession, tmp_path: Path, days: int, gone_for: int, is_kept: bool
+) -> None:
+    """Shorter or longer than that of the day on which the table was made."""
+    store, one = Store(spark, str(tmp_path), 30), ("conformed", "recurrence")
+    store.overwrite(*one, _recurrence(spark, 1), {"fingerprint": "a"})
+    store.overwrite(*one, _recurrence(spark, 2), {"fingerprint": "b"})
+    table = tmp_path / "conformed" / "recurrence"
+    log = table / "_delta_log" / f"{1:020}.json"
+    actions = [json.loads(line) for line in log.read_text().splitlines()]
+    (removed,) = (action["remove"] for action in actions if "remove" in action)
+    removed["deletionTimestamp"] -= gone_for * 86_400_000
+    for checksum in (table / "_delta_log").glob("*.crc"):
+        checksum.unlink()
+    log.write_text("".join(json.dumps(action) + "\n" for action in actions))
+    long_ago = time.time() - 400 * 86_400
+    os.utime(table / removed["path"], (long_ago, long_ago))
+    store.forget_cached()
+    Store(spark, str(tmp_path), days).vacuum(*one)
+    assert store.is_whole(*one, 0) == (table / removed["path"]).exists() == is_kept
 
 
 def test_a_version_needs_what_says_which_rows_were_taken_out(spark: SparkSession, tmp_path: Path) -> None:
@@ -145,7 +167,7 @@ def test_another_note_is_no_new_version_of_the_rows(spark: SparkSession, tmp_pat
     store, one = Store(spark, str(tmp_path)), ("conformed", "recurrence")
     first = store.overwrite(*one, _recurrence(spark, 1), {"fingerprint": "a"})
     for seen in ("x", "y"):
-        store.note(*one, first, {**first.note, "seen": seen})
+        store.note(*one, replace(first, note={**first.note, "seen": seen}))
     newest = store.existing(*one)
     assert newest.version == 2
     assert newest.note == {"fingerprint": "a", "seen": "y"}
