@@ -1162,7 +1162,7 @@ def _deliveries(run: Run) -> Iterator[str]:
             yield f"delivery {day}: the program changed since, and would ingest its files again"
             continue
         versions = {name: _of_marker(run, last, name).version for name in last.note["tables"]}
-        whole = all(run.store.is_whole(CONFORMED_SCHEMA, *table) for table in versions.items())
+        whole = all(_is_kept(run, *table) for table in versions.items())
         yield f"delivery {day}: {'can be run' if whole else 'its version of the tables is no longer kept'}"
 
 

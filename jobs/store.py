@@ -196,13 +196,21 @@ class Store:
     def keep_as_long(self, schema: str, name: str) -> None:
         """Let a table that was made to be kept for fewer days be kept as long as is set now: what Delta no longer
         remembers to have taken out it would delete, and it reads most properties only where a table is new."""
-        address, kept = self._address(schema, name), self._kept()
-        told = {row["key"]: row["value"] for row in self.spark.sql(f"SHOW TBLPROPERTIES {address}").collect()}
+        told = self._told_properties(schema, name)
         days = re.fullmatch(r"interval (\d+) days", told.get("delta.deletedFileRetentionDuration", ""))
         is_as_long = days is not None and int(days[1]) >= self._retention_days
         if not is_as_long or told.get("delta.enableExpiredLogCleanup") != "false":
-            properties = ", ".join(f"'{key}' = '{value}'" for key, value in kept.items())
-            self._with_rows_of(self.existing(schema, name), f"ALTER TABLE {address} SET TBLPROPERTIES ({properties})")
+            self._with_rows_of(self.existing(schema, name), self._setting(schema, name, self._kept()))
+
+    def _told_properties(self, schema: str, name: str) -> dict[str, str]:
+        """The properties that a table has."""
+        told = self.spark.sql(f"SHOW TBLPROPERTIES {self._address(schema, name)}").collect()
+        return {row["key"]: row["value"] for row in told}
+
+    def _setting(self, schema: str, name: str, properties: Mapping[str, str]) -> str:
+        """The statement that gives a table these properties."""
+        given = ", ".join(f"'{key}' = '{value}'" for key, value in properties.items())
+        return f"ALTER TABLE {self._address(schema, name)} SET TBLPROPERTIES ({given})"
 
     def _properties(self, name: str) -> dict[str, str]:
         properties = self._kept()
@@ -274,9 +282,9 @@ class Store:
         Not before there is a row to take out: of a table with this property the engine lists the files once more for
         each plan, and each time that it changes the plan.
         """
-        address, vectors = self._address(schema, name), "delta.enableDeletionVectors"
-        if self.spark.sql(f"SHOW TBLPROPERTIES {address} ('{vectors}')").collect()[0]["value"] != "true":
-            self.spark.sql(f"ALTER TABLE {address} SET TBLPROPERTIES ('{vectors}' = 'true')")
+        vectors = "delta.enableDeletionVectors"
+        if self._told_properties(schema, name).get(vectors) != "true":
+            self.spark.sql(self._setting(schema, name, {vectors: "true"}))
 
     def write_beside(self, schema: str, name: str, folder: str, frame: DataFrame, note: Mapping[str, Any]) -> None:
         """Write a table's rows as the first version of a new table in another folder of the schema."""
@@ -328,8 +336,7 @@ class Store:
 
     def note(self, schema: str, name: str, commit: Commit) -> None:
         """Let the newest rows, which are the commit's, carry its note, by a new commit."""
-        renewed = f"ALTER TABLE {self._address(schema, name)} SET TBLPROPERTIES ('treatment_lines.note' = 'renewed')"
-        self._with_rows_of(commit, renewed)
+        self._with_rows_of(commit, self._setting(schema, name, {"treatment_lines.note": "renewed"}))
         if self.existing(schema, name).note != commit.note:
             raise WarehouseLockedError(f"table {schema}.{name} was written by somebody else meanwhile; run again")
 
@@ -355,9 +362,7 @@ class Store:
 
     def disown(self, schema: str, name: str) -> None:
         """Add a commit without a fingerprint: the rows stay for the data owner, but no stage takes them for done."""
-        self.spark.sql(
-            f"ALTER TABLE {self._address(schema, name)} SET TBLPROPERTIES ('treatment_lines.gate' = 'failed')"
-        )
+        self.spark.sql(self._setting(schema, name, {"treatment_lines.gate": "failed"}))
 
 
 def _is_remote(address: str) -> bool:

@@ -9,7 +9,6 @@ from collections import Counter
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from jobs.changes import Span, changed_people, span_since
 from jobs.store import CONFORMED_SCHEMA, Store
@@ -33,11 +32,9 @@ class History:
         self.number = itertools.count()
 
     def frame(self, rows: list[Row]) -> DataFrame:
-        types = {column.name: column.type for column in TABLES[NAME].columns}
-        schema = ", ".join(f"{name} {types[name]}" for name in COLUMNS)
-        given = self.store.spark.createDataFrame(rows, schema)
-        absent = {name: F.lit(None).cast(types[name]) for name in types if name not in COLUMNS}
-        return given.withColumns(absent).select(*types)
+        given = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+        values = [tuple(row.get(column.name) for column in TABLES[NAME].columns) for row in given]
+        return self.store.spark.createDataFrame(values, TABLES[NAME].struct())
 
     def rows(self, delivery: str, count: int) -> list[Row]:
         return [
@@ -114,7 +111,7 @@ def test_the_feed_tells_whose_rows_changed(spark: SparkSession, tmp_path: Path) 
     among = {f"{number:032x}" for number in range(0, 40, 2)}
     people = spark.createDataFrame([(person,) for person in sorted(among)], "person_id string")
     versions = sorted(history.held)
-    asked = [(after, until) for after, until in itertools.combinations(versions, 2) if until != after]
+    asked = list(itertools.combinations(versions, 2))
     told, some = 0, 0
     for after, until in history.draw.sample(asked, 14):
         found = changed_people(history.store, Span(NAME, after, until, 0), people).collect()
